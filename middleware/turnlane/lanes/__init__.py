@@ -1,0 +1,5 @@
+"""Lanes: the FIFO line of turns of each session key."""
+
+from turnlane.lanes.lanes import Lanes, LaneSnapshot, LanesStatistics, TurnSnapshot
+
+__all__ = ("LaneSnapshot", "Lanes", "LanesStatistics", "TurnSnapshot")

@@ -1,0 +1,61 @@
+"""What `Sessions` accepts: store URLs, session keys, versions."""
+
+from turnlane.keys import MAX_KEY_BYTES
+from turnlane.sessions.base import SessionStore
+from turnlane.sessions.memory import MemorySessionStore
+from turnlane.sessions.sqlite import SqliteSessionStore
+
+__all__ = ("checked_count", "checked_key", "checked_version", "store_for")
+
+FORMS = "memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db"
+
+
+def store_for(url: str) -> SessionStore:
+    """Return the store a URL names, not yet open.
+
+    Raises:
+        ValueError: it names none; the message lists what there is.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("memory", "sqlite"):
+        raise ValueError(f"no session store is known by the URL scheme {scheme!r}; there are: {FORMS}")
+    if scheme == "memory":
+        if rest:
+            raise ValueError(f"memory:// takes nothing after it, not {rest!r}")
+        return MemorySessionStore()
+    if not rest.startswith("/") or rest == "/":
+        raise ValueError(f"{url!r} names no file: three slashes and a relative path, or four and an absolute one")
+    if "?" in rest or "#" in rest:
+        raise ValueError(f"{url!r}: a sqlite URL takes no options and no fragment, only the path of a file")
+    return SqliteSessionStore(rest[1:])
+
+
+def checked_key(key: object, what: str = "session key") -> str:
+    """Return `key` if it can be one, or what else is held to the same rule.
+
+    Raises:
+        ValueError: it is not text, empty, not UTF-8, or too long.
+    """
+    if not isinstance(key, str) or not key:
+        raise ValueError(f"a {what} must be text that is not empty, not {key!r}")
+    # No character has more than four bytes.
+    if len(key) * 4 > MAX_KEY_BYTES or not key.isascii():
+        try:
+            size = len(key.encode())
+        except UnicodeEncodeError:
+            raise ValueError(f"a {what} must be UTF-8 text, not {key!r}") from None
+        if size > MAX_KEY_BYTES:
+            raise ValueError(f"a {what} has at most {MAX_KEY_BYTES} bytes of UTF-8, this one has {size}")
+    return key
+
+
+def checked_version(version: object) -> None:
+    """Raise ValueError unless `version` can be an expected version, or is None."""
+    if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
+        raise ValueError(f"expected_version must be an int or None, not {version!r}")
+
+
+def checked_count(count: object, what: str) -> None:
+    """Raise ValueError unless `count` is an int of at least 1."""
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{what} must be an int of at least 1, not {count!r}")
