@@ -1,8 +1,6 @@
 """Session keys from the ASGI scope, and the canonical form of a key."""
 
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -233,10 +231,3 @@ def test_extractors_are_frozen_values() -> None:
         assert pickle.loads(pickle.dumps(extractor)) == extractor
         with pytest.raises(AttributeError):
             extractor.param = "other"  # type: ignore[union-attr]
-
-
-def test_importing_keys_imports_no_web_framework() -> None:
-    """Neither starlette nor the forms parser is loaded by the module."""
-    program = "import sys, turnlane.keys; print(sorted({'starlette', 'python_multipart'} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert result.stdout.strip() == "[]"

@@ -220,10 +220,10 @@ def test_hostile_bodies_take_linear_time(extractor: keys.BodyExtractor, unit: by
         body = (unit * (size // len(unit) + 1))[:size]
         best = 1e9
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.process_time()
             with contextlib.suppress(SessionKeyInvalid):
                 extractor.parse({"headers": [(b"content-type", content_type)]}, b"--b\r\n" + body)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.process_time() - began)
         return best
 
     small = max(seconds(16 * 1024), 0.0002)

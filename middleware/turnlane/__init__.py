@@ -1,17 +1,27 @@
 """turnlane: agent servers that stay right when two messages of one conversation arrive at once."""
 
 from turnlane import errors, hooks, keys
+from turnlane.asgi import KeepAlive, LaneMiddleware
 from turnlane.lanes import Lanes
-from turnlane.policies import Enqueue, Interrupt, Reject
+from turnlane.policies import Coalesce, Enqueue, Interrupt, Reject, Steer
+from turnlane.runtime import Runtime
 from turnlane.sessions import Sessions
+from turnlane.transcripts import TranscriptMonitor, Transcripts
 from turnlane.turns import Turn, current_turn
 
 __all__ = (
+    "Coalesce",
     "Enqueue",
     "Interrupt",
+    "KeepAlive",
+    "LaneMiddleware",
     "Lanes",
     "Reject",
+    "Runtime",
     "Sessions",
+    "Steer",
+    "TranscriptMonitor",
+    "Transcripts",
     "Turn",
     "current_turn",
     "errors",

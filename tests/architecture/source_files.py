@@ -32,6 +32,11 @@ class Source:
         """The syntax tree; raises `SyntaxError` for what Python 3.11 can not read."""
         return ast.parse(self.text, filename=str(self.path), feature_version=(3, 11))
 
+    def forget(self) -> None:
+        """Let go of what was read; it is read again when asked for."""
+        for name in ("text", "tree"):
+            vars(self).pop(name, None)
+
     @property
     def is_package(self) -> bool:
         return self.path.name == "__init__.py"

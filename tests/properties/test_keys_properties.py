@@ -4,11 +4,15 @@ import asyncio
 import json
 import unicodedata
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnlane import keys
 from turnlane.errors import RequestRefused, SessionKeyInvalid
+
+# Hypothesis draws as many examples as it is told to, however slow the machine is: this only guards against hanging.
+pytestmark = pytest.mark.timeout(300)
 
 NAMES = st.sampled_from([b"x-key", b"cookie", b"content-type", b"host"])
 TYPES = st.sampled_from(

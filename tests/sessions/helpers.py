@@ -7,8 +7,8 @@ from pathlib import Path
 
 from turnlane.clock import Clock
 from turnlane.sessions import SessionEntry, Sessions, SessionStore, SqliteSessionStore
-from turnlane.sessions._sqlite_thread import ConnectionThread
 from turnlane.sessions.base import Change, Reservation
+from turnlane.sqlite import ConnectionThread
 
 __all__ = (
     "T0",

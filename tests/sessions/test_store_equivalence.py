@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -16,6 +17,9 @@ from turnlane.sessions import DELETE, UNSET, MemorySessionStore, SessionEntry, S
 from turnlane.sessions.entry import rebound
 from turnlane.sessions.patches import Draft, Patch, operations_of
 from turnlane.sessions.values import NOTHING
+
+# Hypothesis draws as many examples as it is told to, however slow the machine is: this only guards against hanging.
+pytestmark = pytest.mark.timeout(300)
 
 KEYS = st.sampled_from(["a", "a:1", "a:2", "ä", "b", "a\U0001f600", "a\uffff", "%", "_", "\x00"])
 TIMES = st.floats(min_value=0, max_value=4e9, allow_nan=False)

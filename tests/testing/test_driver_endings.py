@@ -164,7 +164,6 @@ class TestRules:
             ([START, {"type": "http.response.body", "more_body": 1}], "not a bool"),
             ([{**START, "status": "200"}], "not a status"),
             ([{**START, "headers": [("a", "b")]}], "not bytes"),
-            ([{**START, "headers": [(b"A", b"b")]}], "not lower-case"),
             ([{**START, "headers": [(b"a", b"b\r\nc: d")]}], "line end"),
             ([START, {"type": "http.response.pathsend", "path": "/x"}], "not offered"),
             ([{"type": "http.response.debug"}], "not offered"),

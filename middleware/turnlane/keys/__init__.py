@@ -21,7 +21,7 @@ from turnlane.keys._contract import (
     param_of,
 )
 from turnlane.keys._presets import a2a, adk, ag_ui, agent_os, openai_chat, openai_responses, openclaw
-from turnlane.keys._scope import cookie, header, path, query
+from turnlane.keys._scope import cookie, header, path, query, raw_headers, route_path
 
 __all__ = (
     "MAX_KEY_BYTES",
@@ -52,5 +52,7 @@ __all__ = (
     "param_of",
     "path",
     "query",
+    "raw_headers",
+    "route_path",
     "scoped_by",
 )

@@ -9,7 +9,7 @@ from typing import cast
 
 from turnlane.errors import NotConfigured, SessionKeyInvalid
 from turnlane.keys._contract import BodyExtractor, Scope
-from turnlane.keys._scope import MAX_FIELDS, content_type, single, urlencoded_values
+from turnlane.keys._scope import MAX_FIELDS, content_type, require_text, single, urlencoded_values
 
 __all__ = ("JsonExtractor", "form_field", "json_body", "json_paths", "load_json")
 
@@ -82,6 +82,7 @@ def json_paths(*paths: str) -> JsonExtractor:
     An object is passed over where a later path leads further into it.
     """
     for path in paths:
+        require_text(path)
         if not all(step.strip() for step in path.split(".")):
             raise ValueError(f"a path into a JSON body needs names joined with dots, not {path!r}")
     return JsonExtractor(tuple(tuple(path.split(".")) for path in paths), f"{' or '.join(paths)} in the JSON body")
@@ -97,6 +98,7 @@ def form_field(name: str) -> BodyExtractor:
         ValueError: `name` is blank.
         NotConfigured: the package that reads multipart forms is not installed.
     """
+    require_text(name)
     if not name.strip():
         raise ValueError("the name of a form field must not be blank")
     try:
@@ -195,10 +197,12 @@ class _Fields:
 
 
 def _multipart_values(kind: bytes, body: bytes, name: str, param: str) -> Iterator[str]:
-    from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
 
-    _, options = parse_options_header(kind)
+    try:
+        _, options = parse_options_header(kind)
+    except ValueError:
+        return
     boundary = options.get(b"boundary")
     if not boundary:
         return
@@ -218,7 +222,9 @@ def _multipart_values(kind: bytes, body: bytes, name: str, param: str) -> Iterat
         )
         parser.write(body)
         parser.finalize()
-    except FormParserError:
+    except SessionKeyInvalid:
+        raise
+    except ValueError:  # a FormParserError is one too
         return
     for value in fields.values:
         yield value.decode("utf-8", "surrogateescape")

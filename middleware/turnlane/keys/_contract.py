@@ -78,6 +78,11 @@ class ScopeExtractor(ABC):
     def read(self, scope: Scope) -> str | None:
         """Return the key as the client wrote it, or None. Raises nothing but `RequestRefused` errors."""
 
+    def key(self, scope: Scope) -> str | None:
+        """Return the canonical key, or None. Raises nothing but `RequestRefused` errors."""
+        raw = self.read(scope)
+        return None if raw is None else canonical(raw, self.param)
+
     def __call__(self, connection: Connection) -> str | None:
         """Read the key of `connection`."""
         return self.read(connection.scope)
@@ -154,7 +159,7 @@ def canonical(raw: str, param: str) -> str | None:
         SessionKeyInvalid: longer than `MAX_KEY_BYTES`, or with a control character, a line or paragraph separator,
             half a surrogate pair or a control of text direction in it.
     """
-    if raw.isascii() and raw.isprintable() and 0 < len(raw) <= MAX_KEY_BYTES and raw[0] != " " != raw[-1]:
+    if raw.isascii() and raw.isprintable() and " " not in raw and 0 < len(raw) <= MAX_KEY_BYTES:
         return raw
     return _canonical_any(raw, param)
 

@@ -6,9 +6,20 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from turnlane.errors import SessionKeyInvalid
-from turnlane.keys._contract import Scope, ScopeExtractor
+from turnlane.keys._contract import MAX_KEY_BYTES, Scope, ScopeExtractor, canonical
 
-__all__ = ("content_type", "cookie", "header", "path", "query", "raw_headers", "single", "urlencoded_values")
+__all__ = (
+    "content_type",
+    "cookie",
+    "header",
+    "path",
+    "query",
+    "raw_headers",
+    "require_text",
+    "route_path",
+    "single",
+    "urlencoded_values",
+)
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 PATH_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -24,22 +35,40 @@ class HeaderExtractor(ScopeExtractor):
 
     def read(self, scope: Scope) -> str | None:
         """Return the header's value."""
+        found = None
+        for name, value in raw_headers(scope):
+            if name == self.name:
+                if found is not None and value != found:
+                    raise self._ambiguous()
+                found = value
+        return None if found is None else self._text(found)
+
+    def key(self, scope: Scope) -> str | None:
+        """Return the header's value in canonical form: `canonical(read(scope))`, flat, since each request asks."""
         wanted = self.name
-        found: bytes | None = None
+        found = None
         headers = scope.get("headers", ())
-        if headers.__class__ is not list:
-            headers = raw_headers(scope)
-        for name, value in headers:
+        for name, value in headers if headers.__class__ is list else raw_headers(scope):
             if name == wanted:
                 if found is not None and value != found:
-                    raise SessionKeyInvalid(self.param, reason="it is given more than once, with different values")
+                    raise self._ambiguous()
                 found = value
         if found is None:
             return None
+        if found.isascii():
+            text = found.decode()
+            if text.isprintable() and " " not in text and 0 < len(text) <= MAX_KEY_BYTES:
+                return text
+        return canonical(self._text(found), self.param)
+
+    def _text(self, value: bytes) -> str:
         try:
-            return found.decode()
+            return value.decode()
         except UnicodeDecodeError:
             raise SessionKeyInvalid(self.param, reason="it is neither ASCII nor UTF-8") from None
+
+    def _ambiguous(self) -> SessionKeyInvalid:
+        return SessionKeyInvalid(self.param, reason="it is given more than once, with different values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +94,7 @@ class PathExtractor(ScopeExtractor):
     def read(self, scope: Scope) -> str | None:
         """Return the named segments, joined with a slash."""
         found: list[str] = []
-        segments = _route_path(scope).split("/")
+        segments = route_path(scope).split("/")
         if len(segments) != len(self.segments):
             return None
         for literal, segment in zip(self.segments, segments, strict=True):
@@ -125,6 +154,7 @@ def query(name: str) -> ScopeExtractor:
     Raises:
         ValueError: `name` is blank.
     """
+    require_text(name)
     if not name.strip():
         raise ValueError("the name of a query parameter must not be blank")
     return QueryExtractor(name, f"query parameter {name}")
@@ -140,6 +170,7 @@ def path(template: str) -> ScopeExtractor:
     Raises:
         ValueError: `template` does not begin with a slash, has no named segment, or one that is not `{name}`.
     """
+    require_text(template)
     if not template.startswith("/"):
         raise ValueError(f"a path template must begin with a slash: {template!r}")
     names: list[str] = []
@@ -207,7 +238,8 @@ def content_type(scope: Scope) -> bytes:
     return b""
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
+    """Return the decoded path without the `root_path` it is mounted at."""
     full: str = scope.get("path") or ""
     root: str = scope.get("root_path") or ""
     if root and full.startswith(root) and (full == root or full[len(root)] == "/"):
@@ -215,6 +247,13 @@ def _route_path(scope: Scope) -> str:
     return full
 
 
+def require_text(name: object) -> None:
+    """Raise ValueError unless `name` is text."""
+    if not isinstance(name, str):
+        raise ValueError(f"a name must be text, not {name!r}")
+
+
 def _require_token(name: str, what: str) -> None:
+    require_text(name)
     if not TOKEN.fullmatch(name):
         raise ValueError(f"not the name of a {what}: {name!r}")

@@ -1,74 +1,93 @@
-"""The deadlines of those who wait: one timer for all of them, none while nobody waits."""
+"""The deadlines of those who wait: one timer for each timeout in use, none while nobody waits."""
 
 import asyncio
-import heapq
+from collections import deque
 from collections.abc import Callable
 
-from turnlane.lanes.table import Waiter
+from turnlane.lanes.line import Waiter
 
 __all__ = ("Deadlines",)
+
+SPARE = 64
+
+
+class Same:
+    """The waiters with one timeout: their deadlines come in the order in which they came.
+
+    Mutable: `waiters`, some of which may have left the line; `live`, how many have not; `timer`.
+    """
+
+    __slots__ = ("live", "timer", "waiters")
+
+    def __init__(self) -> None:
+        self.waiters: deque[Waiter] = deque()
+        self.live: int = 0
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class Deadlines:
     """Calls `expire(waiter)` for each waiter that still stands in line at its deadline.
 
-    Waiters leave the line without telling: an entry is dropped when its waiter is found to have left.
-    Dead entries never outnumber the live ones by more than 64, so an idle lane retains nothing for long.
-    Equal timeouts are added and dropped in constant time; mixed ones cost one push on a binary heap.
+    Adding and dropping take constant time, on the average over many. Waiters that have left the line stay here for a
+    while, but never outnumber the others by more than 64, and go with the last of them: an idle lane retains nothing.
 
-    Mutable: `_heap` of (deadline, number, waiter), `_live` (how many of them may still stand in line),
-    `_timer`, armed for the first while `_live` is not zero.
+    Mutable: `_same`, by timeout in seconds, of those somebody waits with.
     """
 
-    __slots__ = ("_expire", "_heap", "_live", "_loop", "_number", "_timer")
+    __slots__ = ("_expire", "_loop", "_same")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[Waiter], None]) -> None:
         self._loop = loop
         self._expire = expire
-        self._heap: list[tuple[float, int, Waiter]] = []
-        self._live = 0
-        self._number = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._same: dict[float, Same] = {}
 
     def add(self, waiter: Waiter, timeout: float) -> None:
         """Give a waiter `timeout` seconds from now."""
-        deadline = self._loop.time() + timeout
-        waiter.deadline = deadline
-        self._number += 1
-        heapq.heappush(self._heap, (deadline, self._number, waiter))
-        self._live += 1
-        if self._timer is None or self._heap[0][2] is waiter:
-            self._arm()
+        same = self._same.get(timeout)
+        if same is None:
+            same = self._same[timeout] = Same()
+        waiter.deadline = deadline = self._loop.time() + timeout
+        waiter.timeout = timeout
+        same.waiters.append(waiter)
+        same.live += 1
+        if same.timer is None:
+            same.timer = self._loop.call_at(deadline, self._ring, same)
 
     def discard(self, waiter: Waiter) -> None:
         """Forget the deadline of a waiter that has left the line."""
         if waiter.deadline is None:
             return
         waiter.deadline = None
-        self._live -= 1
-        if self._live == 0:
-            self._heap.clear()
-            self.stop()
-        elif len(self._heap) > 2 * self._live + 64:
-            self._heap = [entry for entry in self._heap if entry[2].deadline is not None]
-            heapq.heapify(self._heap)
+        same = self._same[waiter.timeout]
+        same.live = live = same.live - 1
+        if not live:
+            same.waiters.clear()
+            _stop(same)
+            del self._same[waiter.timeout]
+        elif len(same.waiters) > 2 * live + SPARE:
+            same.waiters = deque(left for left in same.waiters if left.deadline is not None)
 
     def stop(self) -> None:
-        """Disarm the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Disarm all timers."""
+        for same in self._same.values():
+            _stop(same)
 
-    def _arm(self) -> None:
-        self.stop()
-        self._timer = self._loop.call_at(self._heap[0][0], self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
+    def _ring(self, same: Same) -> None:
+        # The timer that rang stays in its place until the end: who is added meanwhile needs no other.
         now = self._loop.time()
-        while self._heap and (self._heap[0][2].deadline is None or self._heap[0][0] <= now):
-            _, _, waiter = heapq.heappop(self._heap)
-            if waiter.deadline is not None:
-                self._expire(waiter)  # takes it out of the line, which discards the deadline
-        if self._heap:
-            self._arm()
+        while same.waiters:
+            waiter = same.waiters[0]
+            if waiter.deadline is None:
+                same.waiters.popleft()
+                continue
+            if waiter.deadline > now:
+                same.timer = self._loop.call_at(waiter.deadline, self._ring, same)
+                return
+            self.discard(waiter)
+            self._expire(waiter)
+
+
+def _stop(same: Same) -> None:
+    if same.timer is not None:
+        same.timer.cancel()
+        same.timer = None

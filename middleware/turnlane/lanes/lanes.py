@@ -5,18 +5,20 @@
 
 import asyncio
 import math
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import Self
+from types import TracebackType
+from typing import Any, Self
 
 from turnlane import errors
+from turnlane.arguments import optional_count, optional_seconds, seconds
 from turnlane.clock import Clock
 from turnlane.hooks import DrainStarted, Hooks
 from turnlane.keys import canonical
 from turnlane.lanes.gate import Gate
-from turnlane.policies import Enqueue, Policy, policy_from_setting
-from turnlane.turns.turn import Turn, _current
+from turnlane.lanes.scope import TurnScope
+from turnlane.policies import Coalesce, Enqueue, Policy, Steer, policy_from_setting
+from turnlane.turns.talk import Talk
 
 __all__ = ("LaneSnapshot", "Lanes", "LanesStatistics", "TurnSnapshot")
 
@@ -28,7 +30,7 @@ class LanesStatistics:
     lanes: int
     running: int
     waiting: int
-    totals: MappingProxyType[str, int]
+    totals: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,41 +52,6 @@ class LaneSnapshot:
     paused: bool
 
 
-class TurnScope:
-    """`async with lanes.turn(key) as turn`: arrives when entered, lets the lane go when left."""
-
-    __slots__ = ("_context", "_gate", "_key", "_policy", "_turn", "_turn_timeout")
-
-    def __init__(self, gate: Gate, key: str, policy: Policy, turn_timeout: float | None) -> None:
-        self._gate = gate
-        self._key = key
-        self._policy = policy
-        self._turn_timeout = turn_timeout
-        self._turn: Turn | None = None
-
-    async def __aenter__(self) -> Turn:
-        if self._turn is not None:
-            raise RuntimeError("a turn's block can be entered once; call lanes.turn() again")
-        gate = self._gate
-        turn = self._turn = gate.arrive(self._key, self._policy, self._turn_timeout)
-        if turn._wait is not None:
-            await gate.wait(turn)
-        self._context = _current.set(turn)
-        return turn
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        turn = self._turn
-        if turn is None:
-            return
-        with suppress(ValueError):  # left in another context (a generator closed elsewhere), which never had the turn
-            _current.reset(self._context)
-        replacement = self._gate.leave(turn, exc)
-        if replacement is not None:
-            raise replacement from exc
-
-
 class Lanes:
     """A FIFO line of turns for each session key: at most one turn of a key runs.
 
@@ -92,7 +59,8 @@ class Lanes:
     out; a turn's cleanup ends before its successor starts; an idle key retains nothing.
 
     Not guaranteed: anything beyond this process for `memory://`; and by no lane alone that a turn that was
-    cut off from its lane writes nothing any more: that is the transcript's fence.
+    cut off from its lane writes nothing any more: that is the transcript's fence. All methods belong to the thread of
+    the event loop; others use `loop.call_soon_threadsafe`.
 
     Args:
         url: where the lanes live. `memory://`: in this process and one event loop at a time.
@@ -121,14 +89,12 @@ class Lanes:
     ) -> None:
         if url != "memory://":
             raise ValueError(f"lanes live in 'memory://'; {url!r} names no engine there is")
-        if max_running is not None and max_running < 1:
-            raise ValueError(f"max_running must be at least 1 or None, not {max_running!r}")
-        if slow_after is not None and not slow_after > 0:
-            raise ValueError(f"slow_after must be a positive number of seconds or None, not {slow_after!r}")
+        optional_count("max_running", max_running, least=1)
+        slow_after = optional_seconds("slow_after", slow_after, above_zero=True)
         self.url: str = url
         self.hooks: Hooks = hooks if hooks is not None else Hooks()
         self.policy: Policy = Enqueue() if policy is None else policy_from_setting(policy)
-        self.turn_timeout: float | None = require_timeout(turn_timeout)
+        self.turn_timeout: float | None = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
         self.clock: Clock = clock if clock is not None else Clock()
         self.gate: Gate = Gate(max_running=max_running, hooks=self.hooks, clock=self.clock, slow_after=slow_after)
 
@@ -138,6 +104,9 @@ class Lanes:
         return f"<Lanes {self.url}{state} running={len(table.holders)} waiting={table.waiting}>"
 
     async def __aenter__(self) -> Self:
+        self.gate.draining = False
+        self.gate.closed_in = None
+        self._set_guarded()
         return self
 
     async def __aexit__(
@@ -146,10 +115,22 @@ class Lanes:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Refuse new turns and tell those who wait; running turns go on and let their lanes go as ever."""
-        await self.drain(timeout=0)
+        """Refuse new turns and tell those who wait; running turns go on and let their lanes go as ever.
 
-    def turn(self, key: str, *, policy: Policy | str | None = None, turn_timeout: float | None = None) -> TurnScope:
+        Entering `async with lanes:` again ends the refusing, and so does the first turn in another event loop.
+        """
+        await self.drain(timeout=0)
+        self.gate.closed_in = asyncio.get_running_loop()
+
+    def turn(
+        self,
+        key: str,
+        *,
+        policy: Policy | str | None = None,
+        turn_timeout: float | None = None,
+        message: Any = None,
+        principal: object = None,
+    ) -> TurnScope:
         """Return the block of one turn: `async with lanes.turn(key) as turn:`.
 
         The place in line is taken when the block is entered, before anything is awaited.
@@ -158,28 +139,38 @@ class Lanes:
             key: the session key; it is brought into canonical form.
             policy: what happens if the lane is busy.
             turn_timeout: seconds after which the turn's task is cancelled.
+            message: what the turn is to answer, of any type; `Coalesce` and `Steer` hand it to other turns.
+            principal: who it is for; messages of different ones never become one turn.
 
         Raises:
+            ValueError: the policy is `Coalesce` or `Steer` and there is no message.
             SessionKeyInvalid, SessionKeyRequired: the key is not acceptable, or blank.
             LaneBusy, LaneFull, WaitTimeout, LaneReentry, LanesDraining, CapacityExceeded, TurnInterrupted:
                 on entering, the turn did not get its lane.
+            NotConfigured: on entering, these lanes are in use in another event loop.
+            TurnCoalesced, TurnSteered: on entering, another turn answers the message.
             TurnInterrupted, TurnTimeout: on leaving, the turn was cancelled from outside.
         """
-        found = canonical(key, "key")
-        if found is None:
-            raise errors.SessionKeyRequired("key")
+        found = _canonical(key)
         chosen = self.policy if policy is None else policy_from_setting(policy)
-        timeout = self.turn_timeout if turn_timeout is None else require_timeout(turn_timeout)
-        return TurnScope(self.gate, found, chosen, timeout)
+        timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True) or self.turn_timeout
+        if message is None and isinstance(chosen, Coalesce | Steer):
+            raise ValueError(f"{type(chosen).__name__} needs message=: what other turns are to answer")
+        talk = None if message is None and principal is None else Talk(message, principal)
+        return TurnScope(self.gate, found, chosen, timeout, talk)
 
     def pause(self, key: str) -> None:
         """Let no further turn of this key start until `resume`; who runs goes on, who arrives waits."""
+        self.gate.require_thread()
+        key = _canonical(key)
         self.gate.paused.add(key)
         self.gate.guarded = True
         self.gate.table.pause(key)
 
     def resume(self, key: str) -> None:
         """Undo `pause`."""
+        self.gate.require_thread()
+        key = _canonical(key)
         self.gate.paused.discard(key)
         self._set_guarded()
         self.gate.hand_over(self.gate.table.resume(key))
@@ -190,10 +181,10 @@ class Lanes:
         Returns:
             Whether there was a running turn that had not been asked before.
         """
-        if not grace >= 0:
-            raise ValueError(f"grace must be a number of seconds, at least 0, not {grace!r}")
-        holder = self.gate.table.holders.get(key)
-        return holder is not None and self.gate.endings.interrupt(holder, by=None, grace=grace)
+        self.gate.require_thread()
+        grace = seconds("grace", grace)
+        holder = self.gate.table.holders.get(_canonical(key))
+        return holder is not None and holder.running and self.gate.endings.interrupt(holder, by=None, grace=grace)
 
     async def drain(self, timeout: float | None = None) -> int:
         """Refuse new turns from now on, end every wait with `LanesDraining`, let running turns end.
@@ -207,24 +198,29 @@ class Lanes:
             How many turns still run.
         """
         gate = self.gate
+        gate.require_thread()
         if not gate.draining:
             gate.draining = gate.guarded = True
             if self.hooks.wants(DrainStarted):
                 self.hooks.emit(DrainStarted(running=len(gate.table.holders), waiting=gate.table.waiting))
         for line in list(gate.table.lines.values()):
-            waiter = line.head
-            while waiter is not None:
-                following = waiter.next
-                if waiter.ancestor is None:
-                    gate.expel(waiter.turn, errors.LanesDraining(line.key), "draining")
-                waiter = following
+            # From the end, so that nobody moves up to a lane that is free but for a window.
+            for turn in reversed([waiter.turn for waiter in line]):
+                if not gate.is_nested(turn):
+                    gate.expel(turn, errors.LanesDraining(line.key), "draining")
         if gate.table.holders and timeout != 0:
-            gate.idle = gate.idle or asyncio.Event()
+            ended = asyncio.Event()
+            gate.drains.append(ended)
+            gate.guarded = True  # the short way out does not look for drains
             try:
                 async with asyncio.timeout(timeout):
-                    await gate.idle.wait()
+                    await ended.wait()
             except TimeoutError:
                 pass
+            finally:
+                if ended in gate.drains:
+                    gate.drains.remove(ended)
+                self._set_guarded()
         return len(gate.table.holders)
 
     def statistics(self) -> LanesStatistics:
@@ -234,7 +230,7 @@ class Lanes:
             lanes=len(table.holders.keys() | table.lines.keys()) if table.lines else len(table.holders),
             running=len(table.holders),
             waiting=table.waiting,
-            totals=MappingProxyType(self.gate.outcomes.totals()),
+            totals=self.gate.outcomes.totals(),
         )
 
     def snapshot(self) -> tuple[LaneSnapshot, ...]:
@@ -243,11 +239,7 @@ class Lanes:
         lanes: list[LaneSnapshot] = []
         for key in sorted(table.holders.keys() | table.lines.keys()):
             holder, line = table.holders.get(key), table.lines.get(key)
-            waiting: list[TurnSnapshot] = []
-            waiter = None if line is None else line.head
-            while waiter is not None:
-                waiting.append(TurnSnapshot(turn=waiter.turn.id, age=now - waiter.turn._started))
-                waiter = waiter.next
+            waiting = [TurnSnapshot(turn=waiter.turn.id, age=now - waiter.turn._started) for waiter in (line or ())]
             age = None if holder is None else now - holder._started
             lanes.append(
                 LaneSnapshot(
@@ -266,16 +258,13 @@ class Lanes:
         return math.inf if mean is None else mean * max(ahead, 1)
 
     def _set_guarded(self) -> None:
-        gate = self.gate
-        gate.guarded = bool(gate.paused) or gate.draining or gate.table.max_running is not None
+        self.gate.guarded = self.gate._is_guarded()
 
 
-def require_timeout(turn_timeout: float | None) -> float | None:
-    """Return a turn timeout as it is, if it is one.
-
-    Raises:
-        ValueError: it is not a positive number of seconds.
-    """
-    if turn_timeout is not None and not turn_timeout > 0:
-        raise ValueError(f"turn_timeout must be a positive number of seconds or None, not {turn_timeout!r}")
-    return turn_timeout
+def _canonical(key: object) -> str:
+    if not isinstance(key, str):
+        raise errors.SessionKeyInvalid("key", reason=f"it is {key!r}, not text")
+    found = canonical(key, "key")
+    if found is None:
+        raise errors.SessionKeyRequired("key")
+    return found

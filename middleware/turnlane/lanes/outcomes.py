@@ -4,13 +4,13 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
-import io
 import logging
 from collections import Counter
 from collections.abc import Iterable
 
 from turnlane import errors
 from turnlane.hooks import Hooks, TurnFinished, TurnSlow, key_digest
+from turnlane.stacks import stack_of
 from turnlane.turns.turn import Turn
 
 __all__ = ("Outcomes", "outcome_of")
@@ -52,8 +52,7 @@ class Outcomes:
 
     def record(self, turn: Turn, error: BaseException | None, *, ran: float) -> None:
         """Note the end of a turn that ran `ran` seconds."""
-        mean = self.mean_turn
-        self.mean_turn = ran if mean is None else mean + WEIGHT_OF_NEWEST * (ran - mean)
+        self.measure(ran)
         if error is None:
             self.completed += 1
         else:
@@ -74,6 +73,11 @@ class Outcomes:
                 )
             )
 
+    def measure(self, ran: float) -> None:
+        """Note how many seconds a turn took that others may have waited for."""
+        mean = self.mean_turn
+        self.mean_turn = ran if mean is None else mean + WEIGHT_OF_NEWEST * (ran - mean)
+
     def refuse(self, reason: str) -> None:
         """Note a turn that never ran."""
         self.others[reason] += 1
@@ -81,6 +85,10 @@ class Outcomes:
     def totals(self) -> dict[str, int]:
         """Return a copy of the counters by outcome."""
         return {"completed": self.completed, **self.others}
+
+    def forget_slow(self) -> None:
+        """Let go of turns that were told of as slow; nobody runs any more."""
+        self._told.clear()
 
     def look_for_slow(self, running: Iterable[Turn], now: float, slow_after: float) -> float:
         """Warn once of each turn that runs longer than `slow_after` seconds; return seconds until the next look."""
@@ -99,10 +107,7 @@ class Outcomes:
         return soonest
 
     def _tell_slow(self, turn: Turn, age: float) -> None:
-        text = io.StringIO()
-        if turn._task is not None:
-            turn._task.print_stack(file=text)
-        stack = text.getvalue()
+        stack = "" if turn._task is None else "".join(stack_of(turn._task.get_coro()))
         logger.warning("turn_slow key=%s turn=%s running_s=%.0f\n%s", key_digest(turn.key), turn.id, age, stack)
         if self._hooks.wants(TurnSlow):
             self._hooks.emit(TurnSlow(key=turn.key, turn=turn.id, running=age, stack=stack))

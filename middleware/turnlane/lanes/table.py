@@ -5,76 +5,16 @@ the lane now. Whoever calls it wakes them. Every transition costs the same howev
 superseding a line costs one step per turn that is told.
 """
 
-from collections import OrderedDict
-from typing import Any
+# The lanes own the private side of a turn.
+# pyright: reportPrivateUsage=false
 
+from collections import OrderedDict
+from typing import cast
+
+from turnlane.lanes.line import Group, Line, Waiter
 from turnlane.turns.turn import Turn
 
-__all__ = ("Line", "Slot", "Table", "Waiter")
-
-
-class Waiter:
-    """A turn that stands, or stood, in line. `line` is None once it has left it for whatever reason."""
-
-    __slots__ = ("ancestor", "deadline", "future", "hinted", "line", "next", "position", "previous", "turn", "waited")
-
-    def __init__(self, turn: Turn, ancestor: Turn | None) -> None:
-        self.turn: Turn = turn
-        self.ancestor: Turn | None = (
-            ancestor  # the nearest running turn of the call chain; its running slot may be used
-        )
-        self.line: Line | None = None
-        self.previous: Waiter | None = None
-        self.next: Waiter | None = None
-        self.position: int = 0
-        self.waited: float = 0.0
-        self.hinted: bool = False
-        self.deadline: float | None = None
-        self.future: Any = None  # the gate's business
-
-
-class Line:
-    """The line of one key: a doubly linked list, so that leaving it costs the same anywhere."""
-
-    __slots__ = ("head", "key", "nested", "paused", "size", "tail")
-
-    def __init__(self, key: str) -> None:
-        self.key: str = key
-        self.head: Waiter | None = None
-        self.tail: Waiter | None = None
-        self.size: int = 0
-        self.paused: bool = False
-        # Waiters with an ancestor: while one stands here, its ancestor's running slot is idle and may be lent.
-        self.nested: dict[Waiter, None] = {}
-
-    def append(self, waiter: Waiter) -> None:
-        """Put a waiter at the end."""
-        waiter.line = self
-        waiter.previous = self.tail
-        if self.tail is None:
-            self.head = waiter
-        else:
-            self.tail.next = waiter
-        self.tail = waiter
-        self.size += 1
-        if waiter.ancestor is not None:
-            self.nested[waiter] = None
-
-    def remove(self, waiter: Waiter) -> None:
-        """Take a waiter out, wherever it stands."""
-        before, after = waiter.previous, waiter.next
-        if before is None:
-            self.head = after
-        else:
-            before.next = after
-        if after is None:
-            self.tail = before
-        else:
-            after.previous = before
-        waiter.line = waiter.previous = waiter.next = None
-        self.size -= 1
-        if waiter.ancestor is not None:
-            del self.nested[waiter]
+__all__ = ("Slot", "Table")
 
 
 class Slot:
@@ -93,8 +33,8 @@ class Table:
     `waiting` (their sum), and with `max_running` also `slots` (of each running turn), `used` (distinct
     slots) and `ready` (keys whose head lacks nothing but a slot, in the order they became so).
 
-    Invariants: a key with a head, no holder and no pause is in `ready`; `ready` is empty while a slot is
-    free; an idle key is in none of them.
+    Invariants: a key with somebody to start (`Line.first`), no holder and no pause is in `ready`; `ready` is empty
+    while a slot is free; an idle key is in none of them.
     """
 
     __slots__ = ("holders", "lines", "max_running", "ready", "slots", "used", "waiting")
@@ -118,10 +58,6 @@ class Table:
         self.holders[key] = turn
         return True
 
-    def has_free_slot(self, ancestor: Turn | None) -> bool:
-        """Tell whether a turn with that ancestor would find a running slot."""
-        return self.max_running is None or self.used < self.max_running or ancestor in self.slots
-
     def line_length(self, key: str) -> int:
         """Return how many stand in line."""
         line = self.lines.get(key)
@@ -133,9 +69,11 @@ class Table:
         line = self.lines.get(key)
         if line is None:
             line = self.lines[key] = Line(key)
-        waiter.position = line.size + (key in self.holders)
         line.append(waiter)
+        waiter.position = line.size - 1 + (key in self.holders)
         self.waiting += 1
+        if line.first() is None:
+            self.ready.pop(key, None)  # a group that somebody has joined
         return self._promote(line)
 
     def supersede(self, key: str) -> list[Waiter]:
@@ -154,11 +92,34 @@ class Table:
         """Take a waiter out of its line; tell whether it still stood there."""
         line = waiter.line
         if line is None:
-            return False
+            return waiter.leave_carrier()
         line.remove(waiter)
         self.waiting -= 1
         self._forget_if_empty(line)
         return True
+
+    def promote(self, key: str) -> list[Waiter]:
+        """Return who has the lane of a key now, if it is free."""
+        line = self.lines.get(key)
+        return [] if line is None else self._promote(line)
+
+    def ripen(self, group: Group) -> list[Waiter]:
+        """Let the turns of a group start as one; return who has a lane now."""
+        group.ripe = True
+        line = next(iter(group.members)).line if group.members else None
+        return [] if line is None else self._promote(line)
+
+    def restore(self, absorbed: list[Waiter]) -> None:
+        """Put those whom a turn had absorbed back to the head of their line, in their order."""
+        for waiter in reversed(absorbed):
+            key = waiter.turn.key
+            line = self.lines.get(key)
+            if line is None:
+                line = self.lines[key] = Line(key)
+            line.prepend(waiter)
+            self.waiting += 1
+        for group in {waiter.group for waiter in absorbed if waiter.group is not None}:
+            group.members = dict.fromkeys(absorbed)
 
     def finish(self, turn: Turn) -> list[Waiter]:
         """End a running turn; return who has a lane now. Again, or for a stranger: nothing happens."""
@@ -198,24 +159,38 @@ class Table:
 
     def _promote(self, line: Line) -> list[Waiter]:
         """Give the lane to the head of its line if it is free; idempotent."""
-        head = line.head
+        head = line.first()
         if head is None or line.paused or line.key in self.holders:
             return []
         if self.max_running is not None:
             # Whoever became ready earlier is served first while slots are short, unless the slot is lent.
-            lender = next(iter(line.nested), None)
-            if not self._take_slot(head.turn, head.ancestor, lender):
+            if not self._take_slot(head.turn, head.ancestor, line):
                 self._mark_ready(line)
                 return []
             self.ready.pop(line.key, None)
-        line.remove(head)
-        self.waiting -= 1
-        self.holders[line.key] = head.turn
-        self._forget_if_empty(line)
-        return [head]
+        return [self._pass_on(line)]
+
+    def _pass_on(self, line: Line) -> Waiter:
+        """Give the lane of a line to whom `first` names, who must be there and lack nothing."""
+        first = cast("Waiter", line.first())
+        group = first.group
+        if group is None:
+            line.remove(first)
+            self.waiting -= 1
+        else:
+            members = list(group.members)
+            for waiter in members:
+                line.remove(waiter)
+                waiter.carrier = first
+            self.waiting -= len(members)
+            first.carrier, first.absorbed = None, members[:-1]
+        if line.head is None and not line.paused:
+            del self.lines[line.key]
+        self.holders[line.key] = first.turn
+        return first
 
     def _mark_ready(self, line: Line) -> None:
-        if line.head is not None and not line.paused and line.key not in self.holders:
+        if line.first() is not None and not line.paused and line.key not in self.holders:
             self.ready.setdefault(line.key, line)
 
     def _fill(self, granted: list[Waiter]) -> None:
@@ -224,24 +199,43 @@ class Table:
             granted += self._promote(line)
 
     def _forget_if_empty(self, line: Line) -> None:
-        if line.head is None:
+        if line.first() is None:
             self.ready.pop(line.key, None)
-            if not line.paused and self.lines.get(line.key) is line:
-                del self.lines[line.key]
+        if line.head is None and not line.paused and self.lines.get(line.key) is line:
+            del self.lines[line.key]
 
-    def _take_slot(self, turn: Turn, ancestor: Turn | None, lender: Waiter | None) -> bool:
-        slot = None if ancestor is None else self.slots.get(ancestor)
+    def _take_slot(self, turn: Turn, ancestor: Turn | None, line: Line | None) -> bool:
+        slot = self._slot_of(ancestor)
         if slot is None and self.max_running is not None and self.used < self.max_running:
             self.used += 1
             self.slots[turn] = Slot()
             return True
-        if slot is None and lender is not None and lender.ancestor is not None:
-            slot = self.slots.get(lender.ancestor)
+        if slot is None and line is not None:
+            slot = self._lent_slot(line)
         if slot is None:
             return False
         slot.users += 1
         self.slots[turn] = slot
         return True
+
+    def _slot_of(self, turn: Turn | None) -> Slot | None:
+        """Return the slot of the nearest of a turn and its ancestors that has one."""
+        while turn is not None:
+            slot = self.slots.get(turn)
+            if slot is not None:
+                return slot
+            turn = turn._parent
+        return None
+
+    def _lent_slot(self, line: Line) -> Slot | None:
+        """Return the slot of the first chain that waits in this line; those that have ended lend nothing any more."""
+        while line.nested:
+            waiter = next(iter(line.nested))
+            slot = self._slot_of(waiter.ancestor)
+            if slot is not None:
+                return slot
+            del line.nested[waiter]
+        return None
 
     def _give_back(self, turn: Turn) -> None:
         slot = self.slots.pop(turn)

@@ -1,11 +1,13 @@
 """What `Sessions` accepts: store URLs, session keys, versions."""
 
-from turnlane.keys import MAX_KEY_BYTES
+from turnlane.errors import SessionKeyInvalid
+from turnlane.keys import MAX_KEY_BYTES, canonical
 from turnlane.sessions.base import SessionStore
 from turnlane.sessions.memory import MemorySessionStore
 from turnlane.sessions.sqlite import SqliteSessionStore
+from turnlane.sqlite import path_in
 
-__all__ = ("checked_count", "checked_key", "checked_version", "store_for")
+__all__ = ("canonical_key", "checked_count", "checked_key", "checked_version", "store_for")
 
 FORMS = "memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db"
 
@@ -23,15 +25,11 @@ def store_for(url: str) -> SessionStore:
         if rest:
             raise ValueError(f"memory:// takes nothing after it, not {rest!r}")
         return MemorySessionStore()
-    if not rest.startswith("/") or rest == "/":
-        raise ValueError(f"{url!r} names no file: three slashes and a relative path, or four and an absolute one")
-    if "?" in rest or "#" in rest:
-        raise ValueError(f"{url!r}: a sqlite URL takes no options and no fragment, only the path of a file")
-    return SqliteSessionStore(rest[1:])
+    return SqliteSessionStore(path_in(url))
 
 
-def checked_key(key: object, what: str = "session key") -> str:
-    """Return `key` if it can be one, or what else is held to the same rule.
+def checked_key(key: object, what: str = "session key", *, most: int = MAX_KEY_BYTES) -> str:
+    """Return `key` if it can be one of at most `most` bytes, or what else is held to the same rule.
 
     Raises:
         ValueError: it is not text, empty, not UTF-8, or too long.
@@ -39,14 +37,29 @@ def checked_key(key: object, what: str = "session key") -> str:
     if not isinstance(key, str) or not key:
         raise ValueError(f"a {what} must be text that is not empty, not {key!r}")
     # No character has more than four bytes.
-    if len(key) * 4 > MAX_KEY_BYTES or not key.isascii():
+    if len(key) * 4 > most or not key.isascii():
         try:
             size = len(key.encode())
         except UnicodeEncodeError:
             raise ValueError(f"a {what} must be UTF-8 text, not {key!r}") from None
-        if size > MAX_KEY_BYTES:
-            raise ValueError(f"a {what} has at most {MAX_KEY_BYTES} bytes of UTF-8, this one has {size}")
+        if size > most:
+            raise ValueError(f"a {what} has at most {most} bytes of UTF-8, this one has {size}")
     return key
+
+
+def canonical_key(key: object) -> str:
+    """Return the canonical form of a session key, in which all look-ups are done.
+
+    Raises:
+        ValueError: it is not text, blank, too long, or holds a character that no key may.
+    """
+    try:
+        found = canonical(key, "session key") if isinstance(key, str) else None
+    except SessionKeyInvalid as error:
+        raise ValueError(f"a session key can not be {key!r}: {error.reason}") from None
+    if found is None:
+        raise ValueError(f"a session key must be text that is not blank, not {key!r}")
+    return found
 
 
 def checked_version(version: object) -> None:

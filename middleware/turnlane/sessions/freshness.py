@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from turnlane.arguments import optional_seconds
 from turnlane.sessions.entry import SessionEntry
 
 __all__ = ("Freshness",)
@@ -38,6 +39,8 @@ class Freshness:
     def __post_init__(self) -> None:
         object.__setattr__(self, "idle", _seconds(self.idle))
         object.__setattr__(self, "timezone", _zone(self.timezone))
+        if self.daily_at is not None and not isinstance(self.daily_at, time):
+            raise ValueError(f"daily_at must be a datetime.time or None, not {self.daily_at!r}")
         if self.daily_at is not None and self.daily_at.tzinfo is not None:
             raise ValueError(f"daily_at must have no time zone of its own, give timezone= instead: {self.daily_at!r}")
 
@@ -62,12 +65,10 @@ def _moment(day: date, days: int, daily_at: time, zone: tzinfo | None) -> float:
 
 
 def _seconds(idle: timedelta | float | None) -> float | None:
-    if idle is None:
-        return None
-    seconds = idle.total_seconds() if isinstance(idle, timedelta) else float(idle)
-    if isinstance(idle, bool) or not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"idle must be greater than 0 seconds, not {idle!r}")
-    return seconds
+    found = optional_seconds("idle", idle.total_seconds() if isinstance(idle, timedelta) else idle, above_zero=True)
+    if found == math.inf:
+        raise ValueError("idle must be a finite number of seconds; None is no limit")
+    return found
 
 
 def _zone(timezone: tzinfo | str | None) -> tzinfo | None:

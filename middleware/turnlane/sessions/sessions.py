@@ -9,19 +9,21 @@ from typing import Any, Self, TypeVar
 from turnlane.clock import Clock
 from turnlane.errors import NotConfigured, SessionConflict
 from turnlane.hooks import Hooks, SessionMinted
-from turnlane.sessions._arguments import checked_count, checked_key, checked_version, store_for
-from turnlane.sessions._settled import settled
+from turnlane.keys import MAX_KEY_BYTES
+from turnlane.sessions._arguments import canonical_key, checked_count, checked_key, checked_version, store_for
 from turnlane.sessions.base import Change, SessionStore
 from turnlane.sessions.entry import Session, SessionEntry, rebound, unstored
 from turnlane.sessions.freshness import Freshness
 from turnlane.sessions.patches import Draft, Patch, operations_of
 from turnlane.sessions.values import NOTHING
+from turnlane.settled import settled
 
 __all__ = ("Sessions",)
 
 _T = TypeVar("_T")
 
 EXPLICIT_ID_PREFIX = "session-id:"
+MAX_EXPLICIT_ID_BYTES = MAX_KEY_BYTES - len(EXPLICIT_ID_PREFIX)
 
 
 class Sessions:
@@ -57,10 +59,14 @@ class Sessions:
         hooks: Hooks | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if not isinstance(store, str | SessionStore):
+            raise ValueError(f"a session store is a URL or a SessionStore, not {store!r}")
+        if freshness is not None and not isinstance(freshness, Freshness):
+            raise ValueError(f"freshness must be a Freshness or None, not {freshness!r}")
         self._owned = isinstance(store, str)
         self._store = store_for(store) if isinstance(store, str) else store
         self._freshness = freshness
-        self._hooks = hooks
+        self.hooks: Hooks = hooks if hooks is not None else Hooks()
         self._wall_ns = (clock or Clock()).wall_ns
         self._pid: int | None = None
 
@@ -92,7 +98,7 @@ class Sessions:
         Not guaranteed: that the caller whose `is_new` was true lives to act on it.
 
         Args:
-            key: a session key in canonical form, at most 512 bytes of UTF-8.
+            key: a session key; it is brought into canonical form.
             visible: False leaves no trace: the fresh session if there is one, else a session with a new id that is
                 not stored and that nobody is told of.
 
@@ -100,7 +106,7 @@ class Sessions:
             ValueError: not a session key.
             SessionStoreUnavailable, SessionCorrupt: the store could not tell; nothing was minted.
         """
-        checked_key(key)
+        key = canonical_key(key)
         await self._opened()
         found = await self._store.read(key)
         at = self._now()
@@ -118,7 +124,8 @@ class Sessions:
         Raises:
             ValueError: not a session id: text of at most 501 bytes that is not empty.
         """
-        key = checked_key(f"{EXPLICIT_ID_PREFIX}{checked_key(session_id, 'session id')}", "session id")
+        checked_key(session_id, "session id", most=MAX_EXPLICIT_ID_BYTES)
+        key = f"{EXPLICIT_ID_PREFIX}{session_id}"
         found = await self.find(session_id)
         return unstored(key, session_id, at=self._now(), is_new=False) if found is None else found
 
@@ -131,7 +138,7 @@ class Sessions:
 
     async def get(self, key: str) -> Session | None:
         """Return the session of `key`, fresh or not, or None. A pure read: nothing is minted."""
-        checked_key(key)
+        key = canonical_key(key)
         await self._opened()
         found = await self._store.read(key)
         return None if found is None else Session.of(found)
@@ -160,7 +167,7 @@ class Sessions:
             ValueError: not a session key, a field that can not be patched, or a value that is not JSON.
             SessionConflict: there is no entry (`found_version` is None), or its version is another one.
         """
-        checked_key(key)
+        key = canonical_key(key)
         operations = operations_of(changes)
         checked_version(expected_version)
         await self._opened()
@@ -182,7 +189,7 @@ class Sessions:
             SessionConflict: there is no entry, its version is not the expected one, or a field the draft has read
                 is another one by now (`fields` names it).
         """
-        checked_key(key)
+        key = canonical_key(key)
         checked_version(expected_version)
         await self._opened()
         found = await self._store.read(key)
@@ -207,7 +214,7 @@ class Sessions:
         Raises:
             ValueError: not a session key.
         """
-        checked_key(key)
+        key = canonical_key(key)
         await self._opened()
         return await self._written(self._renew(key))
 
@@ -216,13 +223,13 @@ class Sessions:
 
         Never turns `last_activity_at` back, never makes an entry, leaves the version and `updated_at`.
         """
-        checked_key(key)
+        key = canonical_key(key)
         await self._opened()
         await self._written(self._store.touch(key, at=self._now()))
 
     async def delete(self, key: str) -> bool:
         """Remove the entry of `key` with its fields, and tell whether there was one."""
-        checked_key(key)
+        key = canonical_key(key)
         await self._opened()
         return await self._written(self._store.delete(key))
 
@@ -276,8 +283,8 @@ class Sessions:
         return await (settled(work) if self._store.waits else work)
 
     def _told(self, session: Session, replaced: str | None) -> Session:
-        if self._hooks is not None and self._hooks.wants(SessionMinted):
-            self._hooks.emit(SessionMinted(key=session.key, session_id=session.id, replaced=replaced))
+        if self.hooks.wants(SessionMinted):
+            self.hooks.emit(SessionMinted(key=session.key, session_id=session.id, replaced=replaced))
         return session
 
     def _is_fresh(self, entry: SessionEntry, at: float) -> bool:

@@ -10,11 +10,11 @@ from functools import partial
 from typing import TypeVar, cast
 
 from turnlane.errors import SessionCorrupt
-from turnlane.sessions._sqlite_file import transaction
-from turnlane.sessions._sqlite_thread import ConnectionThread
+from turnlane.sessions._sqlite_file import SCHEMA, translated
 from turnlane.sessions.base import Change, Reservation, SessionStore
 from turnlane.sessions.entry import SessionEntry, minted, rebound
 from turnlane.sessions.values import NOTHING, frozen_fields, to_json
+from turnlane.sqlite import ConnectionThread, connect, transaction
 
 __all__ = ("SqliteSessionStore",)
 
@@ -73,8 +73,8 @@ class SqliteSessionStore(SessionStore):
         if not (math.isfinite(busy_timeout) and busy_timeout > 0):
             raise ValueError(f"busy_timeout must be greater than 0 seconds, not {busy_timeout!r}")
         self.where: str = f"sqlite:///{name}"
-        self._writer = ConnectionThread(name, where=self.where, patience=busy_timeout, read_only=False)
-        self._reader = ConnectionThread(name, where=self.where, patience=busy_timeout, read_only=True)
+        self._writer = self._thread(name, busy_timeout, read_only=False)
+        self._reader = self._thread(name, busy_timeout, read_only=True)
 
     def __repr__(self) -> str:
         return f"<SqliteSessionStore {self.where} {'open' if self._reader.is_open else 'not open'}>"
@@ -150,6 +150,14 @@ class SqliteSessionStore(SessionStore):
             return connection.execute(DELETE, (key,)).rowcount > 0
 
         return await self._write("delete", key, job)
+
+    def _thread(self, path: str, patience: float, *, read_only: bool) -> ConnectionThread:
+        return ConnectionThread(
+            f"turnlane-sessions-{'read' if read_only else 'write'}",
+            partial(connect, path, SCHEMA, read_only=read_only, durability="FULL"),
+            patience=patience,
+            translated=partial(translated, self.where),
+        )
 
     async def _write(self, operation: str, key: str, job: Callable[[sqlite3.Connection], _T]) -> _T:
         def transacted(connection: sqlite3.Connection) -> _T:

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextvars
-import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
+
+from turnlane.stacks import stack_of
 
 __all__ = ("AsgiApp", "AsgiProtocolViolation", "Exchange", "Message", "require")
 
@@ -160,6 +161,8 @@ class Exchange(ABC):
             self._violation = self._violation or violation
             self._wake()
             raise
+        if self._gone and self.scope["asgi"]["spec_version"] >= "2.4":
+            raise OSError("the client has left")
         self.messages.append(dict(message))
         mine = len(self.messages)
         self._wake()
@@ -208,14 +211,5 @@ class Exchange(ABC):
             raise failure
 
     def _late(self, what: str) -> str:
-        where = "".join(_stack(self.task.get_coro())) or "  its end\n"
+        where = "".join(stack_of(self.task.get_coro())) or "  its end\n"
         return f"the app has not {what} within {self._deadline:g} s; it stands at\n{where}"
-
-
-def _stack(coroutine: object) -> Iterator[str]:
-    """Yield the lines at which a chain of coroutines waits, the outermost first."""
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
-        if frame is not None:
-            yield from traceback.format_stack(frame, limit=1)
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)

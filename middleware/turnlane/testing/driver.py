@@ -43,14 +43,21 @@ class AsgiDriver:
         app: any ASGI 3 application.
         deadline: seconds; a guard on every wait, so that a test fails instead of hanging.
         extensions: names of ASGI extensions this server offers, such as `http.response.pathsend`.
+        spec_version: of ASGI. Up to 2.3 `send` goes on without an error when the client has left, as with uvicorn;
+            from 2.4 on it raises OSError, and frameworks stop listening for the disconnect.
 
     Raises:
-        ValueError: `deadline` is not positive.
+        ValueError: `deadline` is not positive, or the version is neither 2.3 nor 2.4.
     """
 
-    def __init__(self, app: AsgiApp, *, deadline: float = 10.0, extensions: Iterable[str] = ()) -> None:
+    def __init__(
+        self, app: AsgiApp, *, deadline: float = 10.0, extensions: Iterable[str] = (), spec_version: str = "2.3"
+    ) -> None:
         if not deadline > 0:
             raise ValueError(f"deadline must be positive, not {deadline}")
+        if spec_version not in ("2.3", "2.4"):
+            raise ValueError(f"spec_version must be '2.3' or '2.4', not {spec_version!r}")
+        self._spec_version = spec_version
         self._app = app
         self._deadline = deadline
         self._extensions = tuple(extensions)
@@ -149,7 +156,7 @@ class AsgiDriver:
             raw.insert(0, (b"host", b"testserver"))
         return {
             "type": kind,
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "asgi": {"version": "3.0", "spec_version": self._spec_version},
             "path": root_path + unquote(path),
             "raw_path": (root_path + path).encode(),
             "query_string": query.encode(),

@@ -1,0 +1,52 @@
+"""What can be listened to, and the dispatcher that tells it."""
+
+from turnlane.hooks._dispatcher import HookPlugin, Hooks
+from turnlane.hooks._events import (
+    DrainStarted,
+    DuplicateRefused,
+    DuplicateReplayed,
+    Event,
+    PromptReacquired,
+    PromptReleased,
+    SessionMinted,
+    TailLost,
+    TakeoverFound,
+    TranscriptAdopted,
+    TurnCoalescing,
+    TurnFinished,
+    TurnInterruption,
+    TurnQueued,
+    TurnRefused,
+    TurnSlow,
+    TurnStarted,
+    TurnSteering,
+    UnownedEditFound,
+    key_digest,
+)
+from turnlane.hooks._logging import LoggingHook
+
+__all__ = (
+    "DrainStarted",
+    "DuplicateRefused",
+    "DuplicateReplayed",
+    "Event",
+    "HookPlugin",
+    "Hooks",
+    "LoggingHook",
+    "PromptReacquired",
+    "PromptReleased",
+    "SessionMinted",
+    "TailLost",
+    "TakeoverFound",
+    "TranscriptAdopted",
+    "TurnCoalescing",
+    "TurnFinished",
+    "TurnInterruption",
+    "TurnQueued",
+    "TurnRefused",
+    "TurnSlow",
+    "TurnStarted",
+    "TurnSteering",
+    "UnownedEditFound",
+    "key_digest",
+)

@@ -1,0 +1,69 @@
+"""The transcript of one turn: opened by the first of its calls that wants it, closed with the last."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from turnlane.transcripts import Transcript, Transcripts
+
+__all__ = ("TurnTranscript",)
+
+
+class TurnTranscript:
+    """Opens the transcript of a turn.
+
+    Mutable: `_current` and `_stack` (while it is open), `_users` (the blocks it is open for).
+
+    Args:
+        transcripts: where it is.
+        session_id: of the turn's session.
+        token: the turn's fencing token.
+        turn: the turn's id.
+    """
+
+    __slots__ = ("_current", "_opening", "_session_id", "_stack", "_token", "_transcripts", "_turn", "_users")
+
+    def __init__(self, transcripts: Transcripts, session_id: str, *, token: int, turn: str) -> None:
+        self._transcripts = transcripts
+        self._session_id = session_id
+        self._token = token
+        self._turn = turn
+        self._opening = asyncio.Lock()
+        self._current: Transcript | None = None
+        self._stack = AsyncExitStack()
+        self._users = 0
+
+    @property
+    def current(self) -> Transcript | None:
+        """The one that is open."""
+        return self._current
+
+    def belongs_to(self, transcripts: object, session_id: str) -> bool:
+        """Tell whether it is the one of `session_id` in `transcripts`."""
+        return self._transcripts is transcripts and self._session_id == session_id
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Transcript, None]:
+        """Open it for a block, or share the one that is open."""
+        async with self._opening:
+            if self._current is None:
+                opened = self._transcripts.open(self._session_id, token=self._token, turn=self._turn)
+                self._current = await self._stack.enter_async_context(opened)
+            self._users += 1
+        transcript = self._current
+        try:
+            yield transcript
+        except BaseException as error:
+            await self._leave(error)
+            raise
+        await self._leave(None)
+
+    async def _leave(self, error: BaseException | None) -> None:
+        self._users -= 1
+        if self._users:
+            return
+        stack, self._stack, self._current = self._stack, AsyncExitStack(), None
+        if error is None:
+            await stack.aclose()
+        else:
+            await stack.__aexit__(type(error), error, error.__traceback__)

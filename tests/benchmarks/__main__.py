@@ -1,0 +1,19 @@
+"""All benchmarks: `cd tests && python -m benchmarks`; see README.md beside this file."""
+
+import sys
+
+from benchmarks import handoff, keepalive, memory, middleware, monitor, server, transcripts
+from benchmarks.report import Programme, main
+
+PROGRAMMES: dict[str, Programme] = {
+    "middleware": middleware.benchmark,
+    "handoff": handoff.benchmark,
+    "memory": memory.benchmark,
+    "server": server.benchmark,
+    "keepalive": keepalive.benchmark,
+    "transcripts": transcripts.benchmark,
+    "monitor": monitor.benchmark,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(PROGRAMMES))

@@ -1,0 +1,87 @@
+"""A server in a process of its own that reports on its output, line by line, and is told things on its input."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ("ServerProcess", "server_process")
+
+
+class ServerProcess:
+    """A running process. Its reports are JSON objects with a member `event`; the first is `ready` and has its port."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.port = 0
+
+    async def reported(self, event: str, *, timeout: float = 20) -> dict[str, Any]:
+        """Return the next report of this event, passing over others.
+
+        Raises:
+            AssertionError: the process ended without one.
+        """
+        stdout = self._process.stdout
+        assert stdout is not None
+        async with asyncio.timeout(timeout):
+            while line := await stdout.readline():
+                report: dict[str, Any] = json.loads(line)
+                if report["event"] == event:
+                    return report
+            raise AssertionError(f"the process ended with {await self._process.wait()} and reported no {event!r}")
+
+    async def tell(self, text: str) -> None:
+        """Write a line to its input."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write(text.encode() + b"\n")
+        await stdin.drain()
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """Send SIGKILL, and wait for the end."""
+        self._process.kill()
+        await self.ended()
+
+    async def ended(self, *, timeout: float = 20) -> int:
+        """Return its exit status once it has ended."""
+        async with asyncio.timeout(timeout):
+            return await self._process.wait()
+
+    async def aclose(self) -> None:
+        """End it if it still runs: in order, so that it ends its own workers, or else by force."""
+        if self._process.returncode is None:
+            self.terminate()
+            try:
+                await self.ended(timeout=3)
+            except TimeoutError:
+                self._process.kill()
+        await self._process.communicate()
+
+
+@asynccontextmanager
+async def server_process(script: str, *arguments: str) -> AsyncGenerator[ServerProcess, None]:
+    """Run a script of this directory for the block; it takes requests when the block begins."""
+    path = Path(__file__).with_name(script)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", str(path), *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=64 * 1024 * 1024,
+        env=environment,
+    )
+    server = ServerProcess(process)
+    try:
+        server.port = (await server.reported("ready"))["port"]
+        yield server
+    finally:
+        await server.aclose()
