@@ -57,12 +57,12 @@ class Agents:
         call, turn = self._calls[header_of(scope, b"x-name")], scope["state"]["turn"]
         self.inside[call.key] += 1
         assert self.inside[call.key] == 1
-        coroutines = [self.call(each, turn.headers() if self.passes_on else {}) for each in call.calls]
+        headers: dict[str, str] = turn.headers() if self.passes_on else {}
         if call.at_once:
-            await asyncio.gather(*coroutines)
+            await asyncio.gather(*(self.call(each, headers) for each in call.calls))
         else:
-            for each in coroutines:
-                await each
+            for each in call.calls:
+                await self.call(each, headers)
         self.inside[call.key] -= 1
         await answer_with(send)
 

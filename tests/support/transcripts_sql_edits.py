@@ -25,29 +25,29 @@ class Rows:
         # Another one each time: what somebody replaces may be what somebody wrote before, and was adopted.
         self.by_hand = f'{{"content":"by hand {chance.getrandbits(64)}"}}'
 
-    def do(self, statement: str, *values: object) -> None:
-        """Execute a statement; `?1` is the session."""
-        changed = self.connection.execute(statement, (self.session, *values)).rowcount
+    def do(self, statement: str, **values: object) -> None:
+        """Execute a statement; `:session` is the session, the others have the names of their values."""
+        changed = self.connection.execute(statement, {"session": self.session, **values}).rowcount
         assert changed > 0, f"{statement}: nothing was changed"
 
     def insert(self, seq: object) -> None:
-        self.do("INSERT INTO entry (session_id, seq, line) VALUES (?1, ?2, ?3)", seq, self.by_hand)
+        self.do("INSERT INTO entry (session_id, seq, line) VALUES (:session, :seq, :line)", seq=seq, line=self.by_hand)
 
     def set(self, what: str, seq: int) -> None:
-        self.do(f"UPDATE entry SET {what} WHERE session_id = ?1 AND seq = ?2", seq)
+        self.do(f"UPDATE entry SET {what} WHERE session_id = :session AND seq = :seq", seq=seq)
 
     def write(self, seq: int) -> None:
-        self.do("UPDATE entry SET line = ?2 WHERE session_id = ?1 AND seq = ?3", self.by_hand, seq)
+        self.do("UPDATE entry SET line = :line WHERE session_id = :session AND seq = :seq", seq=seq, line=self.by_hand)
 
-    def drop(self, which: str, *values: object) -> None:
-        self.do(f"DELETE FROM entry WHERE session_id = ?1 AND {which}", *values)
+    def drop(self, which: str, **values: object) -> None:
+        self.do(f"DELETE FROM entry WHERE session_id = :session AND {which}", **values)
 
 
 def swap(rows: Rows) -> None:
     """Two rows take each other's number; each turn has stored two that differ."""
     rows.set("seq = -1", rows.last)
-    rows.do("UPDATE entry SET seq = ?2 WHERE session_id = ?1 AND seq = ?3", rows.last, rows.last - 1)
-    rows.do("UPDATE entry SET seq = ?2 WHERE session_id = ?1 AND seq = -1", rows.last - 1)
+    rows.set("seq = seq + 1", rows.last - 1)
+    rows.do("UPDATE entry SET seq = :seq WHERE session_id = :session AND seq = -1", seq=rows.last - 1)
 
 
 def forge(rows: Rows) -> None:
@@ -59,17 +59,18 @@ def forge(rows: Rows) -> None:
     digest, length = EMPTY, 0
     for seq, line in found:
         digest, length = chained(digest, (line,)), length + len(line) + 1
-        rows.do("UPDATE entry SET digest = ?2 WHERE session_id = ?1 AND seq = ?3", digest, seq)
+        rows.do("UPDATE entry SET digest = :digest WHERE session_id = :session AND seq = :seq", digest=digest, seq=seq)
     rows.do(
-        "UPDATE transcript SET version = version + 1, digest = ?2, bytes = ?3, entries = ?4 WHERE session_id = ?1",
-        digest,
-        length,
-        len(found),
+        "UPDATE transcript SET version = version + 1, digest = :digest, bytes = :bytes, entries = :entries"
+        " WHERE session_id = :session",
+        digest=digest,
+        bytes=length,
+        entries=len(found),
     )
 
 
 def forget(rows: Rows) -> None:
-    rows.do("DELETE FROM transcript WHERE session_id = ?1")
+    rows.do("DELETE FROM transcript WHERE session_id = :session")
 
 
 def forget_all(rows: Rows) -> None:
@@ -86,15 +87,15 @@ SQL_EDITS: dict[str, Callable[[Rows], None]] = {
     "a row with no number": lambda rows: rows.insert("x"),
     "a row before": lambda rows: rows.insert(0),
     "a row between": lambda rows: rows.insert(rows.seq + 0.5),
-    "a row gone": lambda rows: rows.drop("seq = ?2", rows.seq),
-    "the last row gone": lambda rows: rows.drop("seq = ?2", rows.last),
+    "a row gone": lambda rows: rows.drop("seq = :seq", seq=rows.seq),
+    "the last row gone": lambda rows: rows.drop("seq = :seq", seq=rows.last),
     "all rows gone": lambda rows: rows.drop("1"),
     "two rows swapped": swap,
     "a digest": lambda rows: rows.set("digest = x'00'", rows.seq),
     "the record gone": forget,
     "record and rows gone": forget_all,
-    "a record of less": lambda rows: rows.do("UPDATE transcript SET entries = entries - 1 WHERE session_id = ?1"),
-    "a record of nonsense": lambda rows: rows.do("UPDATE transcript SET digest = 'none' WHERE session_id = ?1"),
+    "a record of less": lambda rows: rows.do("UPDATE transcript SET entries = entries - 1 WHERE session_id = :session"),
+    "a record of nonsense": lambda rows: rows.do("UPDATE transcript SET digest = 'none' WHERE session_id = :session"),
     "a forged history": forge,
 }
 """By what is done. Each is found whatever owned writes come before and after it."""

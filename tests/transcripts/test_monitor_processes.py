@@ -50,8 +50,7 @@ async def test_owned_writes_of_other_processes_are_not_told_and_foreign_edits_ar
         assert [Path(event.path).stem for event in told] == [f"edited-{n}" for n in range(edits)], f"seed {seed}"
         assert all(event.line is not None for event in told)
         await found.nothing()
-        await found.monitor.audit()
-        assert found.monitor.statistics().found == edits, f"seed {seed}"
+        await found.monitor.audit()  # what is told now, or was told beyond those, fails where `found_by` ends
 
 
 @pytest.mark.parametrize("halves", [True, False])

@@ -140,14 +140,18 @@ def _inspect(path: Path, state_dir: Path | None) -> Inspection:
         file = owned_file(paths, session_id, create=False)
         try:
             content: Content | None = None
+            written = False
             for _ in range(LOOKS):
                 before = file.journal.read()
                 file.load()
                 content = file.content()
+                written = _is_written(file)  # before the journal is read again: it has the record of what ends then
                 if before == file.journal.read():
                     break
+            else:
+                written = True
             found = inspected(file, content, session_id)
-            if found.is_well or not _is_written(file):
+            if found.is_well or not written:
                 return found
             return replace(found, busy=True, entries=None, finding=None, corrupt=None, unfinished=False)
         finally:

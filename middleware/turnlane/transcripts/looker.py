@@ -123,10 +123,11 @@ class Looker:
                 sight = glance.owned(session_id, record, payload, boot=self._boot)
             if sight.kind is None:
                 return sight
+            # In this order: a third party's write that ends in between has its record before its end is told.
+            announced = _is_announced(journal, sight.record)
             after = journal.read()
             same = (0 if after is None else after.number) == sight.record
-            announced = same and _is_announced(journal, sight.record)
-            return Sight(moving=True, announced=announced) if announced or not same else sight
+            return Sight(moving=True, announced=announced and same) if announced or not same else sight
         finally:
             journal.close()
 
