@@ -16,7 +16,7 @@ from turnlane.transcripts import Transcripts
 
 pytestmark = [
     pytest.mark.stress,
-    pytest.mark.timeout(3600),
+    pytest.mark.timeout(7200),
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL"),
 ]
 
