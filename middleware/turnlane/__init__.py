@@ -3,7 +3,7 @@
 from turnlane import errors, hooks, keys
 from turnlane.asgi import KeepAlive, LaneMiddleware
 from turnlane.lanes import Lanes
-from turnlane.policies import Coalesce, Enqueue, Interrupt, Reject, Steer
+from turnlane.policies import Coalesce, Enqueue, Interrupt, Reject, Rollback, Steer
 from turnlane.runtime import Runtime
 from turnlane.sessions import Sessions
 from turnlane.transcripts import TranscriptMonitor, Transcripts
@@ -17,6 +17,7 @@ __all__ = (
     "LaneMiddleware",
     "Lanes",
     "Reject",
+    "Rollback",
     "Runtime",
     "Sessions",
     "Steer",

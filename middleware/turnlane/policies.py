@@ -18,6 +18,7 @@ __all__ = (
     "PolicyChoice",
     "PolicyHeader",
     "Reject",
+    "Rollback",
     "Steer",
     "from_header",
     "policy_from_setting",
@@ -65,6 +66,31 @@ class Interrupt:
     Not guaranteed: that a turn is cancelled while its task waits for a worker thread. The thread could not be stopped
     and would run beside the successor, so it is waited for; a turn that goes from one thread straight to the next is
     cancelled only where it awaits something else in between.
+
+    Args:
+        grace: seconds the running turn has to end by itself.
+        wait_timeout: seconds the arriving turn waits for that before it gives up with `WaitTimeout`.
+    """
+
+    grace: float = 5.0
+    wait_timeout: float | None = 300.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grace", seconds("grace", self.grace))
+        object.__setattr__(self, "wait_timeout", optional_seconds("wait_timeout", self.wait_timeout))
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Take the place of the running turn, as with `Interrupt`, and take back what it has written.
+
+    When the interrupted turn has cleaned up, and before the next turn of its key runs, whichever that is, its entries
+    are taken out of the transcript and put into the salvage; see `Transcripts.take_out`. Entries of others stay. Where
+    that can not be done the turn that was to run ends with the transcript's error, and the one after it tries again.
+    What the interrupted turn did elsewhere stays done.
+
+    Needs a runtime whose transcripts are made with `trace_turns=True`. Not guaranteed: that it is done if this process
+    ends before the next turn of the key.
 
     Args:
         grace: seconds the running turn has to end by itself.
@@ -146,9 +172,9 @@ class Steer:
         object.__setattr__(self, "wait_timeout", optional_seconds("wait_timeout", self.wait_timeout))
 
 
-Policy = Enqueue | Reject | Interrupt | Coalesce | Steer
+Policy = Enqueue | Reject | Interrupt | Rollback | Coalesce | Steer
 
-POLICIES = (Enqueue, Reject, Interrupt, Coalesce, Steer)
+POLICIES = (Enqueue, Reject, Interrupt, Rollback, Coalesce, Steer)
 
 
 def policy_from_setting(setting: Policy | str) -> Policy:

@@ -16,7 +16,7 @@ from turnlane.errors import NotConfigured, SessionError
 from turnlane.hooks import HookPlugin, Hooks
 from turnlane.lanes import Lanes
 from turnlane.lanes.scope import TurnScope
-from turnlane.policies import Policy
+from turnlane.policies import Policy, Rollback
 from turnlane.sessions import Session, Sessions
 from turnlane.transcripts import Transcripts
 from turnlane.turns import Turn
@@ -44,12 +44,14 @@ class Runtime:
     Args:
         lanes: where lanes live, as a URL or an instance.
         sessions: where session entries live, as a URL or an instance; None: turns have no session.
-        transcripts: where transcripts live, as a path, a URL or an instance; None: turns have none. Needs sessions.
+        transcripts: where transcripts live, as a path, a URL or an instance; None: turns have none. Needs sessions. A
+            turn of the policy `Rollback` needs an instance made with `trace_turns=True`, unless it is the lanes' own.
         hooks: plugins whose `register(hooks)` is called once, and once more where the sessions given have hooks of
             their own; text names an entry point of `turnlane.hooks`.
 
     Raises:
-        ValueError: a URL or a plugin is not understood, or there are transcripts without sessions.
+        ValueError: a URL or a plugin is not understood, there are transcripts without sessions, or the policy of the
+            lanes is `Rollback` and there are no transcripts that note turns.
     """
 
     def __init__(
@@ -79,8 +81,11 @@ class Runtime:
         self.transcripts: Transcripts | None = (
             transcripts
             if transcripts is None or isinstance(transcripts, Transcripts)
-            else Transcripts(transcripts, hooks=self.hooks)
+            else Transcripts(transcripts, hooks=self.hooks, trace_turns=isinstance(self.lanes.policy, Rollback))
         )
+        if self.transcripts is not None and self.transcripts.store.traces_turns:
+            self.lanes.gate.rolls_back = True
+        self.lanes.gate.require_possible(self.lanes.policy)
         parts = (self.hooks, *(part.hooks for part in (self.sessions, self.transcripts) if part is not None))
         for plugin in hooks:
             installed = self.hooks.install(plugin)
@@ -263,7 +268,20 @@ class Runtime:
         found = turn.session
         if self.transcripts is not None and found is not None and (visible or found.version):
             turn._transcript = TurnTranscript(self.transcripts, found.id, token=turn.token, turn=turn.id)
+        if self.lanes.gate.debts:
+            await self._take_back(turn)
         return True
+
+    async def _take_back(self, turn: Turn) -> None:
+        """Take back what those wrote whose place was taken by `Rollback`. They have ended: this turn has their lane."""
+        debts = self.lanes.gate.debts
+        owed = debts.get(turn.key, {})
+        for interrupted in [each for each in owed if each is not turn]:
+            if interrupted._transcript is not None:
+                await interrupted._transcript.take_back(token=turn.token, turn=turn.id)
+            del owed[interrupted]  # an error leaves it to the next turn
+        if not owed:
+            debts.pop(turn.key, None)
 
     async def leave_session(self, turn: Turn, *, visible: bool = True) -> None:
         """Record the turn as activity of its session. A store that can not is logged: the turn has had its effect."""

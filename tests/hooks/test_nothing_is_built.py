@@ -118,7 +118,7 @@ async def messages_into_other_turns(lanes: Lanes) -> None:
 
 
 async def transcripts_changed_by_hand(told: Hooks) -> None:
-    """A prompt release that goes well, one during which somebody edits the file, a power loss, and a monitor."""
+    """A prompt release that goes well, one during which somebody edits the file, a power loss, and more."""
     with TemporaryDirectory() as directory:
         transcripts = Transcripts(directory, hooks=told)
         Path(directory, "b.jsonl").write_bytes(b"{}\n")
@@ -129,6 +129,10 @@ async def transcripts_changed_by_hand(told: Hooks) -> None:
         with pytest.raises(TranscriptTakeover):
             async with transcripts.open("a") as transcript, transcript.released():
                 Path(transcript.path).write_bytes(b"{}\n")
+        traced = Transcripts(directory, hooks=told, trace_turns=True)
+        async with traced.open("c", token=1, turn="T") as transcript:
+            await transcript.append({"role": "user"})
+        assert await traced.take_out("c", "T") == 1
         async with transcripts.open("a") as transcript:
             await transcript.append({"role": "user"})
         os.truncate(transcript.path, Path(transcript.path).stat().st_size - 1)

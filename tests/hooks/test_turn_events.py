@@ -27,6 +27,7 @@ from turnlane.hooks import (
     TurnInterruption,
     TurnQueued,
     TurnRefused,
+    TurnRolledBack,
     TurnSlow,
     TurnStarted,
     TurnSteering,
@@ -264,6 +265,7 @@ class TestClasses:
             TakeoverFound,
             TranscriptAdopted,
             TurnCoalescing,
+            TurnRolledBack,
             TurnSteering,
             UnownedEditFound,
         }

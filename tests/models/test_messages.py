@@ -10,7 +10,7 @@ import pytest
 from models.message_driver import DrivenGate, MakeGate, state_of
 from models.message_model import Happening, MessageModel, Name
 from support.lanes_visitors import on_virtual_time, running_loop
-from turnlane import Interrupt
+from turnlane import Interrupt, Rollback
 from turnlane.lanes.gate import Gate
 from turnlane.lanes.line import Waiter
 from turnlane.turns.turn import Turn, TurnState
@@ -139,7 +139,7 @@ class WaitsForNobody(Gate):
 class SupersedesOnlyTheLine(Gate):
     """An interruption passes over those who are carried and not told yet."""
 
-    def _take_over(self, turn: Turn, policy: Interrupt) -> None:
+    def _take_over(self, turn: Turn, policy: Interrupt | Rollback) -> None:
         holder = self.table.holders.get(turn.key)
         wait = None if holder is None else holder._wait
         carried, waiter = (wait.absorbed, wait) if isinstance(wait, Waiter) else (None, None)

@@ -16,7 +16,7 @@ from races.runner import MakeLanes, Result, plain_lanes, run_whole
 from races.traffic import Incident, Traffic
 from support.lanes_invariants import broken_promises, leftovers
 from support.seeded_loop import LoopClock, SeededLoop, until_blocked
-from turnlane import Interrupt, LaneMiddleware, Reject, Runtime, Sessions, Turn, current_turn, errors, keys
+from turnlane import Interrupt, LaneMiddleware, Reject, Rollback, Runtime, Sessions, Turn, current_turn, errors, keys
 from turnlane.policies import Policy
 
 __all__ = ("TrafficRun", "run_traffic")
@@ -325,7 +325,7 @@ class TrafficRun:
         for policy in self.traffic.policies:
             if isinstance(policy, Reject):
                 expected |= {"lane_busy", "capacity"}
-            elif isinstance(policy, Interrupt):
+            elif isinstance(policy, Interrupt | Rollback):
                 expected.add("turn_interrupted")
             elif policy.max_waiting is not None:
                 expected |= {"lane_full", "capacity"}

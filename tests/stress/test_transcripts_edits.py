@@ -151,7 +151,7 @@ async def test_no_unowned_edit_is_accepted_silently(
 
 
 @pytest.mark.parametrize(
-    ("kind", "check"), [(Files, "owned_file.OwnedFile.compare"), (Database, "sqlite_owned._finding_in")]
+    ("kind", "check"), [(Files, "owned_file.OwnedFile.compare"), (Database, "sqlite_owned.finding_in")]
 )
 async def test_a_fence_that_does_not_look_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Place], check: str

@@ -75,7 +75,7 @@ class Halted:
             self._news.notify_all()
 
     def _run(self, directory: Path, write: Write) -> None:
-        store = JsonlTranscriptStore(directory, files=Counted(self._step))
+        store = JsonlTranscriptStore(directory, files=Counted(self._step), trace_turns=True)
         try:
             asyncio.run(self._write(write, Transcripts(store)))
         except BaseException as error:
@@ -123,11 +123,19 @@ async def delete_and_begin_anew(transcripts: Transcripts, _: Callable[[], None])
     await transcripts.append("a", user("anew"), user("once more"), user("and again"), user("at last"))
 
 
+async def take_a_turn_out(transcripts: Transcripts, _: Callable[[], None]) -> None:
+    async with transcripts.open("a", token=5, turn="T") as transcript:
+        await transcript.append(user("one"))
+    await transcripts.append("a", user("two"))
+    await transcripts.take_out("a", "T", token=6, turn="S")
+
+
 WRITES: dict[str, Write] = {
     "append": append_one,
     "long append": append_much,
     "going back": go_back,
     "compaction": have_it_compacted,
+    "taking a turn out": take_a_turn_out,
     "deletion": delete_and_begin_anew,
 }
 
@@ -180,8 +188,8 @@ def look_beside(directory: Path, write: Write, *, begins: int, halts: int, ends:
 def test_an_owned_write_is_never_told_wherever_they_meet(
     tmp_path: Path, name: str, insist: bool, seed: int, long_form: bool
 ) -> None:
-    """The write goes on to its end while the look is halted, at every fourth of its calls; long: at each, to each."""
-    run, every = partial(look_beside, tmp_path, WRITES[name], insist=insist), 1 if long_form else 4
+    """The write goes on to its end while the look is halted, at every tenth of its calls; long: at each, to each."""
+    run, every = partial(look_beside, tmp_path, WRITES[name], insist=insist), 1 if long_form else 10
     begins = 0
     while run(begins=begins, halts=1, ends=None):
         halts = 1 + (begins + seed) % every

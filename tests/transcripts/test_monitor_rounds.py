@@ -21,10 +21,10 @@ from turnlane.transcripts.pacing import Pace, Stopped
 
 
 async def test_events_that_are_lost_are_made_up_for_by_scanning(tmp_path: Path) -> None:
-    """By itself, at its interval."""
+    """By itself, at its interval. On this clock nothing takes time: it rests no longer than it is told to."""
     transcripts = Transcripts(tmp_path)
     await transcripts.append("a", user("first"))
-    async with found_by(transcripts, watcher=deaf, scan_every=0.02) as found:
+    async with found_by(transcripts, watcher=deaf, scan_every=0.02, clock=ManualClock()) as found:
         append(tmp_path / "a.jsonl")
         assert (await found.next()).line == 2
         await transcripts.append("b", user("first"))
@@ -37,7 +37,7 @@ async def test_the_audit_begins_by_itself_and_again(tmp_path: Path) -> None:
     """What it has read before tells the line."""
     transcripts = Transcripts(tmp_path)
     await transcripts.append("a", *[user("x" * 2000)] * 100)
-    async with found_by(transcripts, audit_every=0.01) as found:
+    async with found_by(transcripts, audit_every=0.01, clock=ManualClock()) as found:
         await until(lambda: found.monitor.statistics().audits > 2)
         with (tmp_path / "a.jsonl").open("r+b") as file:
             file.seek(2)
@@ -49,7 +49,7 @@ async def test_without_a_watcher_it_goes_on_by_scanning(tmp_path: Path, caplog: 
     """And says so, once."""
     transcripts = Transcripts(tmp_path)
     await transcripts.append("a", user("first"))
-    async with found_by(transcripts, watcher=failing) as found:
+    async with found_by(transcripts, watcher=failing, clock=ManualClock()) as found:
         assert not found.monitor.statistics().watching
         append(tmp_path / "a.jsonl")
         assert (await found.next()).kind == "appended"

@@ -16,14 +16,16 @@ async def chosen_policy(settings: Settings, connection: LaneConnection) -> Polic
 
     Raises:
         PolicyNotAllowed: the request asks for one it may not choose.
-        ValueError: the callable of the settings returned what is no policy.
+        ValueError: the callable of the settings returned what is no policy, or `Rollback` where that is not possible.
     """
     if settings.choose_policy is None:
         return settings.policy
     found = settings.choose_policy(connection)
     if isawaitable(found):
         found = await found
-    return settings.policy if found is None else policy_from_setting(found)
+    policy = settings.policy if found is None else policy_from_setting(found)
+    settings.runtime.lanes.gate.require_possible(policy)
+    return policy
 
 
 async def chain_brought(settings: Settings, connection: LaneConnection) -> BroughtChain | None:

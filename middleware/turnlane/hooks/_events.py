@@ -23,6 +23,7 @@ __all__ = (
     "TurnInterruption",
     "TurnQueued",
     "TurnRefused",
+    "TurnRolledBack",
     "TurnSlow",
     "TurnStarted",
     "TurnSteering",
@@ -203,6 +204,15 @@ class TranscriptAdopted(_TranscriptEvent):
     """A change that nobody owned was taken in, with a record of it in the journal. `kind` is as in a takeover."""
 
     kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRolledBack(_TranscriptEvent):
+    """What a turn had written was taken away. `turn` did that, `of` is whose it was; it is in `salvaged`."""
+
+    of: str
+    entries: int
+    salvaged: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

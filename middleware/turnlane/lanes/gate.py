@@ -16,7 +16,7 @@ from turnlane.hooks import TurnQueued
 from turnlane.lanes.chains import add_nested, chain_of, cycle, lender_of
 from turnlane.lanes.coalescing import Coalescing
 from turnlane.lanes.line import Waiter
-from turnlane.policies import Coalesce, Enqueue, Interrupt, Policy, Reject, Steer
+from turnlane.policies import Coalesce, Enqueue, Interrupt, Policy, Reject, Rollback, Steer
 from turnlane.turns.chain import BroughtChain
 from turnlane.turns.context import _current, nearest_running
 from turnlane.turns.talk import Talk
@@ -117,7 +117,7 @@ class Gate(Coalescing):
             raise self._refuse(turn, errors.LaneReentry(key, cycle=closed), "reentry")
         # Who is called from inside a turn stands alone: its caller waits for an answer of its own.
         group = self.group_for(turn, policy) if isinstance(policy, Coalesce) and not chain else None
-        if isinstance(policy, Interrupt):
+        if isinstance(policy, Interrupt | Rollback):
             self._take_over(turn, policy)
         elif group is None or not group.members:
             self._require_room(turn, policy)
@@ -143,7 +143,7 @@ class Gate(Coalescing):
     def _require_room(self, turn: Turn, policy: Policy) -> None:
         key = turn.key
         held, waiting = key in self.table.holders, self.table.line_length(key)
-        room = 0 if isinstance(policy, Reject | Interrupt) else policy.max_waiting
+        room = 0 if isinstance(policy, Reject | Interrupt | Rollback) else policy.max_waiting
         if room is None or waiting < room:
             return
         if not held and not waiting and key not in self.paused:
@@ -153,7 +153,7 @@ class Gate(Coalescing):
             raise self._refuse(turn, errors.LaneBusy(key, ahead=waiting + held), "busy")
         raise self._refuse(turn, errors.LaneFull(key, waiting=waiting, max_waiting=room), "full")
 
-    def _take_over(self, turn: Turn, policy: Interrupt) -> None:
+    def _take_over(self, turn: Turn, policy: Interrupt | Rollback) -> None:
         for earlier in self.table.supersede(turn.key):
             self._dismiss(earlier, "superseded", by=turn)
         holder = self.table.holders.get(turn.key)
@@ -161,6 +161,8 @@ class Gate(Coalescing):
             for earlier in self.let_go_of_absorbed(holder):
                 self._dismiss(earlier, "superseded", by=turn)
             self.endings.interrupt(holder, by=turn.id, grace=policy.grace)
+            if isinstance(policy, Rollback):
+                self.debts.setdefault(holder.key, {})[holder] = None
 
     # -- waiting
 

@@ -18,6 +18,7 @@ from turnlane.lanes.endings import Endings
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.outcomes import Outcomes
 from turnlane.lanes.table import Table
+from turnlane.policies import Policy, Rollback
 from turnlane.turns.turn import Turn, TurnState
 
 __all__ = ("Home",)
@@ -26,7 +27,8 @@ __all__ = ("Home",)
 class Home(ABC):
     """The state of all lanes of one event loop, bound to it while a lane lives, and to the next one after that.
 
-    Mutable: `table` (who holds and waits), `outcomes`, `paused` (keys), `draining`, `closed_in` (the loop of
+    Mutable: `table` (who holds and waits), `outcomes`, `paused` (keys), `debts` (by key, the turns whose writing is to
+    be taken back before the next one runs), `rolls_back` (a runtime can do that), `draining`, `closed_in` (the loop of
     `Lanes.aclose`), `guarded` (true when the short ways in and out are not open: a cap, a pause or a drain), `drains`
     (of the drains that wait; set when the last running turn ends); `_loop` and `_thread`, and with them `_deadlines`
     and `_endings`, made when needed; `turn_id_prefix`, `chain_secret` and `_wall_offset`, drawn at the first use in a
@@ -40,6 +42,8 @@ class Home(ABC):
         self.table: Table = Table(max_running)
         self.outcomes: Outcomes = Outcomes(hooks)
         self.paused: set[str] = set()
+        self.debts: dict[str, dict[Turn, None]] = {}
+        self.rolls_back: bool = False
         self.draining: bool = False
         self.closed_in: asyncio.AbstractEventLoop | None = None
         self.guarded: bool = max_running is not None
@@ -56,6 +60,18 @@ class Home(ABC):
 
     def _is_guarded(self) -> bool:
         return bool(self.paused or self.drains) or self.draining or self.table.max_running is not None
+
+    def require_possible(self, policy: Policy) -> None:
+        """Raise where a policy needs what these lanes have not.
+
+        Raises:
+            ValueError: it is `Rollback`, and no runtime of these lanes has transcripts that note turns.
+        """
+        if isinstance(policy, Rollback) and not self.rolls_back:
+            raise ValueError(
+                "Rollback needs a Runtime with sessions, and with transcripts that note turns: "
+                "Runtime(sessions=..., transcripts=Transcripts(..., trace_turns=True))"
+            )
 
     @abstractmethod
     def _expire(self, waiter: Waiter) -> None:

@@ -143,7 +143,8 @@ class Lanes:
             principal: who it is for; messages of different ones never become one turn.
 
         Raises:
-            ValueError: the policy is `Coalesce` or `Steer` and there is no message.
+            ValueError: the policy is `Coalesce` or `Steer` and there is no message; or `Rollback` without transcripts
+                that note turns.
             SessionKeyInvalid, SessionKeyRequired: the key is not acceptable, or blank.
             LaneBusy, LaneFull, WaitTimeout, LaneReentry, LanesDraining, CapacityExceeded, TurnInterrupted:
                 on entering, the turn did not get its lane.
@@ -153,6 +154,7 @@ class Lanes:
         """
         found = _canonical(key)
         chosen = self.policy if policy is None else policy_from_setting(policy)
+        self.gate.require_possible(chosen)
         timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True) or self.turn_timeout
         if message is None and isinstance(chosen, Coalesce | Steer):
             raise ValueError(f"{type(chosen).__name__} needs message=: what other turns are to answer")

@@ -161,6 +161,24 @@ class TranscriptHandle(ABC):
                 could not.
         """
 
+    async def take_out(self, turn: str, author: Author, *, keep: Keep) -> tuple[bytes, ...]:
+        """Take away what a turn has appended, wherever it stands, and return it, the oldest first; see `Transcripts`.
+
+        Needs the lock and a fence proven under it. It counts as a write that is no append, and moves the fence. What
+        others wrote stays, in its order. Who may come to it later finds all of the turn's lines, or none.
+
+        Args:
+            turn: the id of the turn.
+            author: who takes it away.
+            keep: awaited with the lines before they are taken away; if it raises, nothing is.
+
+        Raises:
+            UnownedEdit, StaleTurn: as `prove`.
+            TranscriptUnavailable: the store could not, or does not know who wrote what.
+        """
+        reason = "its store does not note which turn wrote what"
+        raise TranscriptUnavailable(self.path, operation="roll a turn back", reason=reason)
+
     @abstractmethod
     async def delete(self, author: Author, *, at: float) -> None:
         """Take the whole transcript away, and keep it as a tombstone. Needs the lock, and proves nothing.
@@ -242,6 +260,9 @@ class TranscriptStore(ABC):
     where: str
     """Names the store in errors and logs; must hold no password."""
 
+    traces_turns: bool = False
+    """Whether it notes which turn wrote what, so that a turn can be rolled back."""
+
     @abstractmethod
     async def attach(self, session_id: str) -> TranscriptHandle:
         """Return a handle of one transcript, without its lock.
@@ -258,6 +279,14 @@ class TranscriptStore(ABC):
             TranscriptCorrupt: a line is not an entry.
             TranscriptUnavailable: the store can not be used.
         """
+
+    async def has_traces(self, session_id: str, turn: str) -> bool:
+        """Tell whether a turn may have written to a transcript; needs no lock, and makes no transcript.
+
+        Raises:
+            TranscriptUnavailable: the store can not be used.
+        """
+        return False
 
     @abstractmethod
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:

@@ -1,13 +1,14 @@
 """Proving and writing behind a fence, and what is done when the fence does not hold."""
 
 import json
+import logging
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from turnlane.errors import StaleTurn, TranscriptError, TranscriptReentry, TranscriptTakeover, TranscriptUnavailable
-from turnlane.hooks import Hooks, TakeoverFound, TranscriptAdopted
+from turnlane.hooks import Hooks, TakeoverFound, TranscriptAdopted, TurnRolledBack
 from turnlane.transcripts.contract import Author, Changes, Fence, TranscriptHandle, TranscriptStore, UnownedEdit
 from turnlane.transcripts.finding import Finding
 from turnlane.transcripts.locking import WriteLock
@@ -15,6 +16,8 @@ from turnlane.transcripts.prompt import Prompt
 from turnlane.transcripts.takeover import TakeoverPolicy, accepts, rescue, takeover_of, told_again
 
 __all__ = ("Fenced",)
+
+logger: logging.Logger = logging.getLogger("turnlane.transcripts")
 
 _insides: ContextVar[tuple["Fenced", ...]] = ContextVar("turnlane_inside_transcripts", default=())
 
@@ -116,6 +119,29 @@ class Fenced:
             self._entries, self._told = self._entries[: -len(lines)], None
         return len(lines)
 
+    async def _take_back(self, of: str) -> int:
+        """Take away what a turn has written, once it is salvaged; return how many entries that were."""
+        salvaged: str | None = None
+
+        async def keep(lines: Sequence[bytes]) -> None:
+            nonlocal salvaged
+            by = f" by turn {self._author.turn}" if self._author.turn else ""
+            salvaged = await self._store.salvage(self.id, lines, Author(turn=of), reason=f"it was rolled back{by}")
+
+        await self._prove("rollback", (), content=True)
+        try:
+            lines = await self._handle.take_out(of, self._author, keep=keep)
+            if lines:
+                self._entries, _ = await self._handle.load(self._author, adopt=False)
+        except UnownedEdit as edit:
+            raise await self._taken_over(edit.finding, "rollback", ()) from None
+        except TranscriptError as error:
+            raise await self._refused(error, ()) from error.__cause__
+        if lines:
+            self._told = None
+            self._tell_taken_out(of, len(lines), salvaged)
+        return len(lines)
+
     def _add(self, lines: tuple[bytes, ...]) -> None:
         """Add what was stored, as it is read back: whoever gave the entries may have changed them meanwhile."""
         self._entries += [json.loads(line) for line in lines]
@@ -196,6 +222,19 @@ class Fenced:
             for note in getattr(error, "__notes__", ()):
                 told.add_note(note)
         return told
+
+    def _tell_taken_out(self, of: str, entries: int, salvaged: str | None) -> None:
+        logger.info("turn_rolled_back path=%s turn=%s entries=%d salvaged=%s", self.path, of, entries, salvaged)
+        if self._hooks.wants(TurnRolledBack):
+            event = TurnRolledBack(
+                path=self.path,
+                session_id=self.id,
+                turn=self._author.turn,
+                of=of,
+                entries=entries,
+                salvaged=salvaged,
+            )
+            self._hooks.emit(event)
 
     def _tell_adopted(self, finding: Finding) -> None:
         if self._hooks.wants(TranscriptAdopted):

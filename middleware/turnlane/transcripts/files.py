@@ -94,6 +94,10 @@ class Files:
         """Cut a file off at `length`."""
         os.ftruncate(fd, length)
 
+    def set_mode(self, fd: int, mode: int) -> None:
+        """Say who may do what with a file."""
+        os.fchmod(fd, mode)
+
     def sync(self, fd: int) -> None:
         """Return when the content is on the disk. An error is final: asked again, the kernel may say all is well."""
         os.fsync(fd)

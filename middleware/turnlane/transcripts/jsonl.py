@@ -21,6 +21,7 @@ from turnlane.transcripts.names import TRANSCRIPT_SUFFIX
 from turnlane.transcripts.owned_file import OwnedFile
 from turnlane.transcripts.place import boot_of, make_private, refuse_network
 from turnlane.transcripts.salvage import salvage
+from turnlane.transcripts.traces import Traces
 from turnlane.transcripts.working import INLINE_BYTES, work
 
 __all__ = ("JsonlTranscriptStore",)
@@ -48,6 +49,7 @@ class JsonlTranscriptStore(TranscriptStore):
         verify_always: compare it whatever its size.
         sync: whether a write is on the disk when it is reported.
         allow_network_fs: use a network file system all the same.
+        trace_turns: note which turn wrote what, so that a turn can be rolled back.
         files: the calls it is kept with.
         clock: tells the time.
 
@@ -64,6 +66,7 @@ class JsonlTranscriptStore(TranscriptStore):
         verify_always: bool = False,
         sync: bool = False,
         allow_network_fs: bool = False,
+        trace_turns: bool = False,
         files: Files | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class JsonlTranscriptStore(TranscriptStore):
         self.where: str = self._layout.where
         self._verify_up_to = None if verify_always else verify_up_to
         self._sync = sync
+        self.traces_turns: bool = trace_turns
         self._allow_network_fs = allow_network_fs
         self._files = files if files is not None else Files()
         self._clock = clock if clock is not None else Clock()
@@ -114,6 +118,7 @@ class JsonlTranscriptStore(TranscriptStore):
             clock=self._clock,
             verify_up_to=self._verify_up_to,
             remedy=self._layout.repair(paths.transcript),
+            traces=Traces(self._files, paths.traces) if self.traces_turns else None,
         )
 
     async def read(self, session_id: str, last: int | None) -> tuple[dict[str, Any], ...]:
@@ -134,6 +139,14 @@ class JsonlTranscriptStore(TranscriptStore):
             raise _unavailable(path, "read it", error) from error
         entries = decoded(content, where=path)
         return tuple(entries if last is None else entries[max(0, len(entries) - last) :])
+
+    async def has_traces(self, session_id: str, turn: str) -> bool:
+        """Look into the file that notes them."""
+        path = self._layout.paths(session_id).traces
+        try:
+            return Traces(self._files, path).has(turn)
+        except OSError as error:
+            raise _unavailable(path, "read it", error) from error
 
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:
         """Append it to the salvage file."""

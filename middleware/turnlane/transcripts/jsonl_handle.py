@@ -15,6 +15,8 @@ from turnlane.transcripts.fenced_file import FencedFile
 from turnlane.transcripts.finding import Finding
 from turnlane.transcripts.layout import Paths
 from turnlane.transcripts.owned_file import OwnedFile, WriteFailed
+from turnlane.transcripts.traced_file import TracedFile
+from turnlane.transcripts.traces import Traces
 from turnlane.transcripts.working import INLINE_BYTES, work
 
 __all__ = ("JsonlHandle",)
@@ -34,6 +36,7 @@ class JsonlHandle(TranscriptHandle):
         clock: measures how long the lock is waited for.
         verify_up_to: bytes up to which `prove(content=True)` compares the content; None for any size.
         remedy: the command that settles an unowned edit.
+        traces: where turns are noted; None for nowhere.
     """
 
     def __init__(
@@ -44,12 +47,14 @@ class JsonlHandle(TranscriptHandle):
         clock: Clock,
         verify_up_to: int | None,
         remedy: str,
+        traces: Traces | None,
     ) -> None:
         self.path: str = file.path
         self.remedy: str = remedy
         self._paths = paths
         self._file = file
-        self._fenced = FencedFile(file)
+        self._traced = None if traces is None else TracedFile(file, traces)
+        self._fenced = self._traced or FencedFile(file)
         self._clock = clock
         self._verify_up_to = verify_up_to
         self._locked = False
@@ -150,6 +155,18 @@ class JsonlHandle(TranscriptHandle):
             if lines:
                 await keep(lines)
             await work(partial(self._fenced.cut_back, to, author), size=self._size())
+        return lines
+
+    async def take_out(self, turn: str, author: Author, *, keep: Keep) -> tuple[bytes, ...]:
+        """Cut its lines off where nobody has written behind them; else put a file without them in the place of this."""
+        traced = self._traced
+        if traced is None:
+            return await super().take_out(turn, author, keep=keep)
+        with self._translated("roll a turn back"):
+            lines = await work(partial(traced.written_by, turn, author), size=self._size())
+            if lines:
+                await keep(lines)
+            await work(partial(traced.take_out, turn, author), size=self._size())
         return lines
 
     async def delete(self, author: Author, *, at: float) -> None:

@@ -10,6 +10,7 @@ from turnlane.transcripts.names import (
     JOURNAL_SUFFIX,
     SALVAGE_SUFFIX,
     TOMBSTONE_SUFFIX,
+    TRACES_SUFFIX,
     TRANSCRIPT_SUFFIX,
     is_transcript,
     stem_of,
@@ -34,6 +35,11 @@ class Paths:
     def salvage(self) -> str:
         """Where words go that could not be stored."""
         return self.sidecars + SALVAGE_SUFFIX
+
+    @property
+    def traces(self) -> str:
+        """What tells which lines a turn has written."""
+        return self.sidecars + TRACES_SUFFIX
 
     def tombstone(self, at: float) -> str:
         """What it is called once it is deleted, at so many seconds since the epoch."""

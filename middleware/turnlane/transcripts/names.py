@@ -7,6 +7,7 @@ __all__ = (
     "JOURNAL_SUFFIX",
     "SALVAGE_SUFFIX",
     "TOMBSTONE_SUFFIX",
+    "TRACES_SUFFIX",
     "TRANSCRIPT_SUFFIX",
     "buried",
     "is_transcript",
@@ -18,6 +19,7 @@ TRANSCRIPT_SUFFIX = ".jsonl"
 JOURNAL_SUFFIX = ".jsonl.journal"
 SALVAGE_SUFFIX = ".salvage.jsonl"
 TOMBSTONE_SUFFIX = ".tombstone.jsonl"
+TRACES_SUFFIX = ".jsonl.traces"
 
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 DIGESTED = re.compile(r"[a-z0-9_-]{0,40}~[0-9a-f]{32}")

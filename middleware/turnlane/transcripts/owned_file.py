@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from turnlane.transcripts.digest import chained
+from turnlane.transcripts.digest import EMPTY, chained
 from turnlane.transcripts.finding import Finding
 from turnlane.transcripts.fingerprint import Fingerprint
 from turnlane.transcripts.record import Intent, Kind, Record, State
@@ -16,6 +16,8 @@ from turnlane.transcripts.recoverable_file import RecoverableFile
 from turnlane.transcripts.seen_file import Content
 
 __all__ = ("OwnedFile", "WriteFailed")
+
+NEW_SUFFIX = ".new"  # of a file that is going to take a transcript's place
 
 
 class WriteFailed(Exception):
@@ -120,6 +122,38 @@ class OwnedFile(RecoverableFile):
         whole = fingerprint.size == state.length
         settled = whole and self._is_still_settled(fingerprint, taken_ns)
         self._end(self.record.done(fingerprint if whole else None, settled=settled))
+
+    def rewrite(self, lines: Sequence[bytes], *, token: int, turn: str) -> None:
+        """Put a file with these lines in the place of one that was found to hold what is owned.
+
+        All of it or nothing: the new file is whole before it gets the name. What somebody writes into the old one at
+        that moment is salvaged.
+
+        Raises:
+            OSError: it was not done, or the journal knows what to do about it.
+        """
+        content = b"".join(line + b"\n" for line in lines)
+        before = self._files.status(self._fd)
+        beside = self.path + NEW_SUFFIX
+        new = self._files.open(beside, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            self._files.cut(new, 0)  # whoever died here may have left some
+            self._files.set_mode(new, before.st_mode & 0o777)
+            self._files.append(new, content)
+            if self.sync:
+                self._files.sync(new)
+        finally:
+            self._files.close(new)
+        state = State(len(content), len(lines), chained(EMPTY, lines))
+        self._note(self.record.begun(Intent(Kind.REWRITE, state, 0), token=token, turn=turn, boot=self._boot))
+        self._files.rename(beside, self.path)
+        left = self._files.status(self._fd)
+        if (left.st_size, left.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            self._keep([line for line in self._files.read(self._fd, 0, left.st_size).split(b"\n") if line])
+        self._let_go()
+        if self.sync:
+            self._sync_names()
+        self._end(self.record.done(self.fingerprint(), settled=False))
 
     def delete(self, tombstone: str, *, token: int, turn: str) -> None:
         """Give the file the name of a tombstone, where there is one; from then on the transcript has none.

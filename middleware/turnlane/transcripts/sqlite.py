@@ -26,6 +26,7 @@ from turnlane.transcripts.sqlite_marks import Marks
 from turnlane.transcripts.sqlite_owned import OwnedRows
 from turnlane.transcripts.sqlite_sweep import sweep
 from turnlane.transcripts.sqlite_tables import SCHEMA, Key, Tables, id_of, key_of, storable
+from turnlane.transcripts.sqlite_traced import TracedRows
 from turnlane.transcripts.working import to_its_end
 
 __all__ = ("SqliteTranscriptStore",)
@@ -73,6 +74,7 @@ class SqliteTranscriptStore(TranscriptStore):
         verify_always: compare it always, and whatever its size.
         sync: whether a write is on the disk when it is reported.
         allow_network_fs: use a network file system all the same.
+        trace_turns: note which turn wrote what, so that a turn can be rolled back.
         busy_timeout: seconds a call may wait for other writers before `TranscriptUnavailable`.
         files: the calls lock files are kept with.
         clock: tells the time.
@@ -91,6 +93,7 @@ class SqliteTranscriptStore(TranscriptStore):
         verify_always: bool = False,
         sync: bool = False,
         allow_network_fs: bool = False,
+        trace_turns: bool = False,
         busy_timeout: float = 5.0,
         files: Files | None = None,
         clock: Clock | None = None,
@@ -104,6 +107,7 @@ class SqliteTranscriptStore(TranscriptStore):
         self._place = _Place(name)
         self._verify_up_to = None if verify_always else verify_up_to
         self._allow_network_fs = allow_network_fs
+        self.traces_turns: bool = trace_turns
         self._files = files if files is not None else Files()
         self._clock = clock if clock is not None else Clock()
         self._writer = self._thread(busy_timeout, read_only=False, sync=sync)
@@ -124,8 +128,9 @@ class SqliteTranscriptStore(TranscriptStore):
         lock = None
         if sys.platform != "win32":
             lock = LockFile(self._files, os.path.join(self._place.locks, stem_of(session_id) + LOCK_SUFFIX))
+        rows = TracedRows if self.traces_turns else OwnedRows
         return SqliteHandle(
-            OwnedRows(key_of(session_id), path=path),
+            rows(key_of(session_id), path=path),
             path=path,
             writer=self._writer,
             reader=self._reader,
@@ -140,6 +145,11 @@ class SqliteTranscriptStore(TranscriptStore):
         path = self._path_of(session_id)
         job = partial(_read, key=key_of(session_id), last=last, where=path)
         return await self._reader.run("read it", path, job)
+
+    async def has_traces(self, session_id: str, turn: str) -> bool:
+        """Look for a row of it."""
+        job = partial(_has_traces, key=key_of(session_id), turn=turn)
+        return await self._reader.run("read it", self._path_of(session_id), job)
 
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:
         """Store the lines in the table `salvage`."""
@@ -242,6 +252,12 @@ def _read(connection: sqlite3.Connection, *, key: Key, last: int | None, where: 
         number = seq if isinstance(seq, int) else len(entries) + 1
         entries += decoded(line if isinstance(line, bytes) else b"", where=where, first_line=number)
     return tuple(entries)
+
+
+def _has_traces(connection: sqlite3.Connection, *, key: Key, turn: str) -> bool:
+    with snapshot(connection):
+        tables = Tables(connection, key)
+        return bool(tables.written_by(tables.life(), turn))
 
 
 def _salvage(

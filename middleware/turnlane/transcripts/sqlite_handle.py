@@ -17,6 +17,7 @@ from turnlane.transcripts.record import State
 from turnlane.transcripts.sqlite_lock import LockFile
 from turnlane.transcripts.sqlite_marks import Mark, Marks
 from turnlane.transcripts.sqlite_owned import Loaded, OwnedRows, Proof
+from turnlane.transcripts.sqlite_traced import TracedRows
 from turnlane.transcripts.working import to_its_end
 
 __all__ = ("SqliteHandle",)
@@ -123,6 +124,13 @@ class SqliteHandle(TranscriptHandle):
         """Take rows away in one transaction, which checks again what was kept."""
         return await self._finish("go back in it", self._rollback(to, author, keep))
 
+    async def take_out(self, turn: str, author: Author, *, keep: Keep) -> tuple[bytes, ...]:
+        """Take its rows away in one transaction, which checks again what was kept."""
+        rows = self._rows
+        if not isinstance(rows, TracedRows):
+            return await super().take_out(turn, author, keep=keep)
+        return await self._finish("roll a turn back", self._take_out(rows, turn, author, keep))
+
     async def delete(self, author: Author, *, at: float) -> None:
         """Begin another life: what the old one holds is a tombstone from then on."""
         job = partial(self._rows.delete, author=author, at=at)
@@ -178,6 +186,15 @@ class SqliteHandle(TranscriptHandle):
             await keep(lines)
             cut_back = partial(self._rows.cut_back, fence=self._fence, to=to, author=author)
             self._fence = await self._writer.run("go back in it", self.path, cut_back)
+        return lines
+
+    async def _take_out(self, rows: TracedRows, turn: str, author: Author, keep: Keep) -> tuple[bytes, ...]:
+        written_by = partial(rows.written_by, fence=self._fence, turn=turn, author=author)
+        lines = await self._reader.run("roll a turn back", self.path, written_by)
+        if lines:
+            await keep(lines)
+            take_out = partial(rows.take_out, fence=self._fence, turn=turn, author=author)
+            self._fence = await self._writer.run("roll a turn back", self.path, take_out)
         return lines
 
     # -- small things

@@ -19,7 +19,7 @@ from turnlane.transcripts.record import State, drawn
 from turnlane.transcripts.sqlite_marks import Mark
 from turnlane.transcripts.sqlite_tables import Head, Key, Rows, Tables
 
-__all__ = ("Loaded", "Look", "OwnedRows", "Proof", "entries_in")
+__all__ = ("Loaded", "Look", "OwnedRows", "Proof", "entries_in", "finding_in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class OwnedRows:
             tables = Tables(connection, self.key)
             head = tables.head()
             rows = tables.all_rows(tables.life(head))
-            finding = _finding_in(rows, head)
+            finding = finding_in(rows, head)
             self._require_token(head, author)
             if finding is not None and not adopt:
                 raise UnownedEdit(finding)
@@ -107,7 +107,7 @@ class OwnedRows:
             head = tables.head()
             self._require_token(head, author)
             whole = head is None or not head.present or bound is None or head.state.length <= bound
-            finding = _finding_in(tables.all_rows(tables.life(head)), head) if whole else None
+            finding = finding_in(tables.all_rows(tables.life(head)), head) if whole else None
             if finding is not None:
                 raise UnownedEdit(finding)
             if head is not None and head.present:
@@ -137,7 +137,7 @@ class OwnedRows:
             start = 0 if rewritten else fence.state.lines
             if whole:
                 rows = tables.all_rows(head.life)
-                finding = _finding_in(rows, head)
+                finding = finding_in(rows, head)
                 if finding is None and not rewritten and not _begins_with(rows, fence.state):
                     finding = _difference(rows, fence.state)
                 if finding is not None:
@@ -172,11 +172,11 @@ class OwnedRows:
         """
         with transaction(connection):
             tables = Tables(connection, self.key)
-            head = self._fenced(tables, fence, author, "append to it")
+            head = self.fenced(tables, fence, author, "append to it")
             if _mark(connection) != trusted:
                 self._behind(tables, head, fence.state)
-            state = tables.put_rows(head.life, head.state, lines)
-            return self._put(tables, head, author, state=state).fence
+            state = tables.put_rows(head.life, head.state, lines, turn=self.traced(author))
+            return self.put(tables, head, author, state=state).fence
 
     def behind(self, connection: sqlite3.Connection, fence: Fence, to: Fence, author: Author) -> tuple[bytes, ...]:
         """Return what was appended behind an earlier fence.
@@ -197,7 +197,7 @@ class OwnedRows:
             tables = Tables(connection, self.key)
             head, _ = self._since(tables, fence, to, author)
             tables.cut_rows(head.life, to.state.lines)
-            return self._put(tables, head, author, state=to.state, rewritten=head.version + 1).fence
+            return self.put(tables, head, author, state=to.state, rewritten=head.version + 1).fence
 
     def delete(self, connection: sqlite3.Connection, author: Author, *, at: float) -> None:
         """Make a tombstone of what is there, whatever it is.
@@ -215,7 +215,11 @@ class OwnedRows:
             version = found.version + 1
             tables.bury(found.life, at=at)
             gone = replace(found, life=found.life + 1, deleted=version, present=False)
-            self._put(tables, gone, author, state=State(), rewritten=version)
+            self.put(tables, gone, author, state=State(), rewritten=version)
+
+    def traced(self, author: Author) -> str:
+        """Return the turn that rows are to be found by; empty where turns are not noted."""
+        return ""
 
     # -- inside a transaction
 
@@ -231,7 +235,7 @@ class OwnedRows:
             raise UnownedEdit(_difference(tables.all_rows(head.life), fence.state))
         return head
 
-    def _fenced(self, tables: Tables, fence: Fence, author: Author, operation: str) -> Head:
+    def fenced(self, tables: Tables, fence: Fence, author: Author, operation: str) -> Head:
         """Return what is owned, if it is what the fence says."""
         head = self._standing(tables, fence, operation)
         self._require_token(head, author)
@@ -241,7 +245,7 @@ class OwnedRows:
         return head
 
     def _since(self, tables: Tables, fence: Fence, to: Fence, author: Author) -> tuple[Head, tuple[bytes, ...]]:
-        head = self._fenced(tables, fence, author, "go back in it")
+        head = self.fenced(tables, fence, author, "go back in it")
         if to.state.lines > head.state.lines or tables.digest_at(head.life, to.state.lines) != to.state.digest:
             raise self._unavailable("go back in it", "it was rewritten since")
         return head, self._behind(tables, head, to.state)
@@ -262,7 +266,7 @@ class OwnedRows:
             if State(length, state.lines + len(lines), digest) == head.state:
                 return tuple(lines)
         found = tables.all_rows(head.life)
-        raise UnownedEdit(_finding_in(found, head) or _difference(found, state))
+        raise UnownedEdit(finding_in(found, head) or _difference(found, state))
 
     def _begin(self, tables: Tables, head: Head | None) -> Head:
         """Own a transcript that is not there, as an empty one."""
@@ -278,9 +282,10 @@ class OwnedRows:
         state = rows.state if rows.wrong is None else tables.replace_rows(known.life, rows.lines)
         version = known.version + 1
         present = replace(known, adopted=drawn(), present=True)
-        return self._put(tables, present, author, state=state, rewritten=version)
+        return self.put(tables, present, author, state=state, rewritten=version)
 
-    def _put(self, tables: Tables, head: Head, author: Author, *, state: State, rewritten: int | None = None) -> Head:
+    def put(self, tables: Tables, head: Head, author: Author, *, state: State, rewritten: int | None = None) -> Head:
+        """Say what is owned from the next version on, and return that."""
         written = replace(
             head,
             version=head.version + 1,
@@ -321,7 +326,7 @@ def _begins_with(rows: Rows, state: State) -> bool:
     return state.lines == 0 or rows.chain.digests[state.lines - 1 : state.lines] == [state.digest]
 
 
-def _finding_in(rows: Rows, head: Head | None) -> Finding | None:
+def finding_in(rows: Rows, head: Head | None) -> Finding | None:
     """Hold rows against what is owned; None if they are that."""
     if head is None or not head.present:
         return Finding(kind="unknown", offset=0, line=1, expected=State(), found=rows.state) if rows.lines else None

@@ -45,6 +45,7 @@ SCHEMA = Schema(
             seq INTEGER NOT NULL,        -- from 1
             line TEXT NOT NULL,          -- one JSON object
             digest BLOB,                 -- chained over all lines up to this one
+            turn TEXT,                   -- that wrote it, where turns can be rolled back
             PRIMARY KEY (session_id, life, seq)
         ) WITHOUT ROWID
         """,
@@ -86,9 +87,10 @@ ROWS = """
 """
 ALL_ROWS = "SELECT seq, CAST(line AS BLOB), digest FROM entry WHERE session_id = ? AND life = ? ORDER BY seq"
 DIGEST = "SELECT digest FROM entry WHERE session_id = ? AND life = ? AND seq = ?"
-PUT_ROW = "INSERT INTO entry (session_id, life, seq, line, digest) VALUES (?, ?, ?, CAST(? AS TEXT), ?)"
+PUT_ROW = "INSERT INTO entry (session_id, life, seq, line, digest, turn) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?)"
 CUT_ROWS = "DELETE FROM entry WHERE session_id = ? AND life = ? AND seq > ?"
 DROP_ROWS = "DELETE FROM entry WHERE session_id = ? AND life = ?"
+WRITTEN = "SELECT seq FROM entry WHERE session_id = ? AND life = ? AND turn = ? ORDER BY seq"
 ANY_ROW = "SELECT 1 FROM entry WHERE session_id = ? AND life = ? LIMIT 1"
 # Where the row of a transcript is lost: the life whose lines lie there without a tombstone, else the next one.
 LIFE = """
@@ -223,13 +225,19 @@ class Tables:
         """Tell whether there is any."""
         return self._one(ANY_ROW, self.key, life) is not None
 
-    def put_rows(self, life: int, state: State, lines: Sequence[bytes]) -> State:
-        """Store lines behind some state, and return the state after them."""
+    def written_by(self, life: int, turn: str) -> list[int]:
+        """Return the numbers of the rows that a turn has written, from 1."""
+        found = self._connection.execute(WRITTEN, (self.key, life, storable(turn)))
+        return [seq for (seq,) in found if isinstance(seq, int)]
+
+    def put_rows(self, life: int, state: State, lines: Sequence[bytes], *, turn: str = "") -> State:
+        """Store lines behind some state, with the turn that is to be found by them, and return the state after them."""
+        named = storable(turn) or None
         digest, length = state.digest, state.length
         for number, line in enumerate(lines, state.lines + 1):
             digest = chained(digest, (line,))
             length += len(line) + 1
-            self._connection.execute(PUT_ROW, (self.key, life, number, line, digest))
+            self._connection.execute(PUT_ROW, (self.key, life, number, line, digest, named))
         return State(length, state.lines + len(lines), digest)
 
     def cut_rows(self, life: int, count: int) -> None:

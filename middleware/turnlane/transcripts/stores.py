@@ -22,6 +22,7 @@ def store_at(
     verify_always: bool,
     sync: bool,
     allow_network_fs: bool,
+    trace_turns: bool,
     clock: Clock | None,
 ) -> TranscriptStore:
     """Return the store at a place, not yet open; the arguments are those of the stores.
@@ -37,6 +38,7 @@ def store_at(
             verify_always=verify_always,
             sync=sync,
             allow_network_fs=allow_network_fs,
+            trace_turns=trace_turns,
             clock=clock,
         )
     if state_dir is not None:
@@ -47,6 +49,7 @@ def store_at(
         verify_always=verify_always,
         sync=sync,
         allow_network_fs=allow_network_fs,
+        trace_turns=trace_turns,
         clock=clock,
     )
 

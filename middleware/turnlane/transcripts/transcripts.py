@@ -62,6 +62,8 @@ class Transcripts:
         durability: `process`: what is stored survives this process; `power`: it survives a power loss too.
         retain_days: days a deleted transcript is kept as a tombstone.
         allow_network_fs: use a network file system all the same.
+        trace_turns: note which turn wrote what, so that `take_out` and the policy `Rollback` can take it away again; a
+            small write more for each append of a turn.
         hooks: whom to tell.
         clock: replaces the machine's clock in tests.
 
@@ -82,6 +84,7 @@ class Transcripts:
         durability: Literal["process", "power"] = "process",
         retain_days: float = 30.0,
         allow_network_fs: bool = False,
+        trace_turns: bool = False,
         hooks: Hooks | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -107,6 +110,7 @@ class Transcripts:
                 verify_always=verify == "always",
                 sync=durability == "power",
                 allow_network_fs=allow_network_fs,
+                trace_turns=trace_turns,
                 clock=clock,
             )
         self._lines = Lines()
@@ -210,6 +214,29 @@ class Transcripts:
         lines, author = encoded(entries), _author(turn, token)
         if lines:
             await to_its_end(asyncio.ensure_future(self._append(session_id, lines, author)))
+
+    async def take_out(self, session_id: str, of: str, *, token: int | None = None, turn: str = "") -> int:
+        """Take away what a turn has appended, also one whose process has died; see `Transcript.take_out`.
+
+        Args:
+            session_id: whose transcript it is; one the turn has not written to is not touched.
+            of: the id of the turn whose entries go.
+            token: the fencing token of the turn that takes them away.
+            turn: its id, for errors, the salvage and the journal.
+
+        Returns:
+            How many entries were taken away.
+
+        Raises:
+            ValueError: an id is none.
+            TranscriptError: as `open` and `Transcript.take_out`; nothing was taken away.
+        """
+        _require_id(session_id)
+        _author(of, token)
+        if not await self.store.has_traces(session_id, of):
+            return 0
+        async with self.open(session_id, token=token, turn=turn) as transcript:
+            return await transcript.take_out(of)
 
     async def read(self, session_id: str, *, last: int | None = None) -> tuple[dict[str, Any], ...]:
         """Return the entries as they are now, without a lock and without proving them.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from turnlane.errors import StaleTurn, TranscriptBusy, TranscriptError, TranscriptReentry, TranscriptUnavailable
@@ -117,16 +118,36 @@ class Writable(Fenced):
                 salvaged; nothing was changed.
         """
         self._require_outside("a rollback inside owned_write or on_takeover")
-        return await self._finish(self._rollback(to))
+        return await self._finish(self._with_lock(partial(self._go_back, to)))
 
-    async def _rollback(self, to: Fence) -> int:
+    async def take_out(self, turn: str) -> int:
+        """Take away what a turn has appended, wherever it stands; it goes to the salvage first.
+
+        What others wrote stays, in its order, also what they wrote in between. Not guaranteed: that what somebody has
+        rewritten since is known, as by a compaction or an edit that was adopted: it stays.
+
+        Args:
+            turn: the id of the turn: the last one that has written with a token, into transcripts with
+                `trace_turns=True`.
+
+        Returns:
+            How many entries were taken away.
+
+        Raises:
+            TranscriptTakeover, StaleTurn, TranscriptBusy: as `append`.
+            TranscriptUnavailable: the transcripts note no turns, or it could not be salvaged; nothing was changed.
+        """
+        self._require_outside("taking a turn out inside owned_write or on_takeover")
+        return await self._finish(self._with_lock(partial(self._take_back, turn)))
+
+    async def _with_lock(self, work: Callable[[], Awaitable[int]]) -> int:
         async with self._order:
             self._require_usable()
             if self._lock.held:
-                return await self._go_back(to)
+                return await work()
             await self._lock.take()
             try:
-                return await self._go_back(to)
+                return await work()
             finally:
                 await self._lock.let_go()
 

@@ -106,6 +106,7 @@ class AgentTurn:
         self._key = key
         self._session_id = session_id
         self._policy = None if policy is None else policy_from_setting(policy)
+        source.lanes.gate.require_possible(self._policy or source.lanes.policy)
         self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
         self._visible = visible
         self._idle_consumer_timeout = seconds("idle_consumer_timeout", idle_consumer_timeout, above_zero=True)

@@ -42,6 +42,14 @@ class TurnTranscript:
         """Tell whether it is the one of `session_id` in `transcripts`."""
         return self._transcripts is transcripts and self._session_id == session_id
 
+    async def take_back(self, *, token: int, turn: str) -> None:
+        """Take back what this turn has written, once it has ended, for the turn with that token and id.
+
+        Raises:
+            TranscriptError: nothing was taken back.
+        """
+        await self._transcripts.take_out(self._session_id, self._turn, token=token, turn=turn)
+
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Transcript, None]:
         """Open it for a block, or share the one that is open."""

@@ -62,6 +62,10 @@ class TranscriptOpener(Protocol):
         """Open it for a block, or share the one that is open."""
         ...
 
+    async def take_back(self, *, token: int, turn: str) -> None:
+        """Take back what the turn has written, for another one."""
+        ...
+
     def belongs_to(self, transcripts: object, session_id: str) -> bool:
         """Tell whether it is the one of `session_id` in `transcripts`."""
         ...

@@ -1,0 +1,59 @@
+"""A transcript in a database whose rows tell which turn wrote them, so that a turn can be rolled back."""
+
+import sqlite3
+
+from turnlane.sqlite import snapshot, transaction
+from turnlane.transcripts.contract import Author, Fence, UnownedEdit
+from turnlane.transcripts.digest import EMPTY
+from turnlane.transcripts.record import State
+from turnlane.transcripts.sqlite_owned import OwnedRows, finding_in
+from turnlane.transcripts.sqlite_tables import Head, Rows, Tables
+
+__all__ = ("TracedRows",)
+
+
+class TracedRows(OwnedRows):
+    """See `OwnedRows`."""
+
+    __slots__ = ()
+
+    def traced(self, author: Author) -> str:
+        """Return the turn, where it has a token too: one without can write again after it was rolled back."""
+        return "" if author.token is None else author.turn
+
+    def written_by(self, connection: sqlite3.Connection, fence: Fence, turn: str, author: Author) -> tuple[bytes, ...]:
+        """Return the lines that a turn has written.
+
+        Raises:
+            UnownedEdit, StaleTurn, TranscriptUnavailable: as the contract says.
+        """
+        with snapshot(connection):
+            _, rows, numbers = self._written(Tables(connection, self.key), fence, turn, author)
+            return tuple(rows.lines[number] for number in numbers)
+
+    def take_out(self, connection: sqlite3.Connection, fence: Fence, turn: str, author: Author) -> Fence:
+        """Take them away, number what stands behind them anew, and return the new fence.
+
+        Raises:
+            UnownedEdit, StaleTurn, TranscriptUnavailable: nothing was taken away.
+        """
+        with transaction(connection):
+            tables = Tables(connection, self.key)
+            head, rows, numbers = self._written(tables, fence, turn, author)
+            if not numbers:
+                return head.fence
+            first, chosen, chain = numbers[0], set(numbers), rows.chain
+            kept = [line for number, line in enumerate(rows.lines) if number > first and number not in chosen]
+            tables.cut_rows(head.life, first)
+            before = State(chain.offsets[first], first, chain.digests[first - 1] if first else EMPTY)
+            state = tables.put_rows(head.life, before, kept)
+            return self.put(tables, head, author, state=state, rewritten=head.version + 1).fence
+
+    def _written(self, tables: Tables, fence: Fence, turn: str, author: Author) -> tuple[Head, Rows, list[int]]:
+        """Return what is owned, all rows, and which of them, from 0, the turn has written."""
+        head = self.fenced(tables, fence, author, "roll a turn back")
+        rows = tables.all_rows(head.life)
+        finding = finding_in(rows, head)
+        if finding is not None:
+            raise UnownedEdit(finding)
+        return head, rows, [seq - 1 for seq in tables.written_by(head.life, turn)]
