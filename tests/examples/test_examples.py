@@ -49,6 +49,7 @@ def test_there_is_a_test_for_every_example() -> None:
         "09_coalesce.py",
         "10_steer.py",
         "11_agents_calling_agents.py",
+        "12_rollback.py",
     }
     assert {path.name for path in EXAMPLES.glob("*.py") if len(path.read_text().splitlines()) >= 80} == set()
 
@@ -140,6 +141,18 @@ def test_the_interrupt_example_puts_away_before_it_goes_on(tmp_path: Path) -> No
     assert lines[2:] == [
         "  put away: no, dolphins",
         "no, dolphins: let me tell you about no, dolphins at length",
+    ]
+
+
+def test_the_rollback_example_forgets_what_was_asked_before(tmp_path: Path) -> None:
+    """It is in the salvage, and not in the transcript."""
+    assert output_of("12_rollback.py", directory=tmp_path).splitlines() == [
+        "ada: all about sharks",
+        "ada: whales was rolled back",
+        "ada: all about dolphins",
+        *("transcript:", "  user: sharks", "  assistant: all about sharks"),
+        *("  user: dolphins", "  assistant: all about dolphins"),
+        *("salvage:", "  user: whales"),
     ]
 
 

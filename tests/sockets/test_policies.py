@@ -14,7 +14,8 @@ from support.net_clients import openai_client
 from support.server_chat import ChatServer
 from support.server_loopback import uvicorn_serving
 from support.server_staged import Stage
-from turnlane import Coalesce, Enqueue, Interrupt, LaneMiddleware, Reject, Runtime, Steer
+from support.transcripts_scenes import salvaged_in, user
+from turnlane import Coalesce, Enqueue, Interrupt, LaneMiddleware, Reject, Rollback, Runtime, Steer, Transcripts
 from turnlane.hooks import TurnQueued, TurnSteering
 from turnlane.messages import openai_chat
 from turnlane.policies import Policy
@@ -69,6 +70,13 @@ class Conversation:
         await self.gates.at(TurnQueued).reached(self._queued)
         return task
 
+    async def store_from_outside(self, text: str) -> None:
+        """Store something as another process does."""
+        sessions, transcripts = self._runtime.sessions, self._runtime.transcripts
+        assert sessions is not None
+        assert transcripts is not None
+        await Transcripts(transcripts.store).append((await sessions.resolve(ALICE)).id, user(text))
+
     async def transcript(self) -> list[str]:
         """Return what was stored, one letter for who said it."""
         sessions, transcripts = self._runtime.sessions, self._runtime.transcripts
@@ -84,7 +92,8 @@ async def conversation(
     directory: Path, policy: Policy, *, stream: bool, max_retries: int = 2
 ) -> AsyncGenerator[Conversation, None]:
     stage = Stage()
-    async with Runtime(sessions="memory://", transcripts=directory / "transcripts") as runtime:
+    kept = Transcripts(directory / "transcripts", trace_turns=True)
+    async with Runtime(sessions="memory://", transcripts=kept) as runtime:
         app = LaneMiddleware(ChatServer(stage), key=KEY, runtime=runtime, policy=policy, trusted_keys=True, paths="/v1")
         async with uvicorn_serving(app) as port, openai_client(port, max_retries=max_retries) as client:
             yield Conversation(runtime, client, stage, stream=stream)
@@ -138,6 +147,20 @@ async def test_interrupt_answers_the_newest(tmp_path: Path, stream: bool) -> Non
         into = await refused(one, "turn_interrupted")
         assert into == (None if stream else turn)
         assert await talk.transcript() == ["u: one", "u: two", "a: heard two"]
+
+
+async def test_rollback_answers_the_newest_and_forgets_the_rest(tmp_path: Path, stream: bool) -> None:
+    """What was asked before is in the salvage; what somebody else stored meanwhile stays."""
+    async with conversation(tmp_path, Rollback(grace=0), stream=stream) as talk:
+        assert (await talk.say("zero"))[0] == "heard zero"
+        one = await talk.first()
+        await talk.store_from_outside("peer")
+        reply, turn = await talk.say("two")
+        assert reply == "heard two"
+        into = await refused(one, "turn_interrupted")
+        assert into == (None if stream else turn)
+        assert await talk.transcript() == ["u: zero", "a: heard zero", "u: peer", "u: two", "a: heard two"]
+        assert salvaged_in(tmp_path / "transcripts")[0] == "one"
 
 
 async def test_coalesce_answers_what_waited_in_one_turn(tmp_path: Path, stream: bool) -> None:
