@@ -16,7 +16,7 @@ from turnlane.errors import NotConfigured, SessionError
 from turnlane.hooks import HookPlugin, Hooks
 from turnlane.lanes import Lanes
 from turnlane.lanes.scope import TurnScope
-from turnlane.policies import Policy, Rollback
+from turnlane.policies import Policy, Rollback, policy_from_setting
 from turnlane.sessions import Session, Sessions
 from turnlane.transcripts import Transcripts
 from turnlane.turns import Turn
@@ -83,9 +83,7 @@ class Runtime:
             if transcripts is None or isinstance(transcripts, Transcripts)
             else Transcripts(transcripts, hooks=self.hooks, trace_turns=isinstance(self.lanes.policy, Rollback))
         )
-        if self.transcripts is not None and self.transcripts.store.traces_turns:
-            self.lanes.gate.rolls_back = True
-        self.lanes.gate.require_possible(self.lanes.policy)
+        self.require_possible(self.lanes.policy)
         parts = (self.hooks, *(part.hooks for part in (self.sessions, self.transcripts) if part is not None))
         for plugin in hooks:
             installed = self.hooks.install(plugin)
@@ -164,11 +162,12 @@ class Runtime:
             raise ValueError("a turn needs a session key or a session id")
 
         def scope_of(lane: str) -> TurnScope:
-            scope = self.lanes.turn(
+            scope = self.lanes.place(
                 lane, policy=policy, turn_timeout=turn_timeout, message=message, principal=principal
             )
             return scope.aim_at((session_id, visible))
 
+        self.require_possible(self.lanes.policy if policy is None else policy_from_setting(policy))
         scope = None if key is None or session_id is not None else scope_of(key)
         return self.turn_at(scope, scope_of, session_id=session_id, visible=visible)
 
@@ -214,6 +213,19 @@ class Runtime:
     async def drain(self, timeout: float | None = None) -> int:
         """Refuse new turns, tell who waits, let running turns end; see `Lanes.drain`."""
         return await self.lanes.drain(timeout)
+
+    def require_possible(self, policy: Policy) -> None:
+        """Raise where a policy needs what this runtime has not.
+
+        Raises:
+            ValueError: it is `Rollback`, and there are no transcripts that note turns.
+        """
+        traces = self.transcripts is not None and self.transcripts.store.traces_turns
+        if isinstance(policy, Rollback) and not traces:
+            raise ValueError(
+                "Rollback needs a Runtime with sessions, and with transcripts that note turns: "
+                "Runtime(sessions=..., transcripts=Transcripts(..., trace_turns=True))"
+            )
 
     # -- the parts of a turn; for whoever starts turns: this object, agent_turn, the middleware
 
@@ -269,7 +281,11 @@ class Runtime:
         if self.transcripts is not None and found is not None and (visible or found.version):
             turn._transcript = TurnTranscript(self.transcripts, found.id, token=turn.token, turn=turn.id)
         if self.lanes.gate.debts:
-            await self._take_back(turn)
+            try:
+                await self._take_back(turn)
+            except BaseException:
+                turn.session = turn._transcript = None  # whoever joins this turn has to pay, too
+                raise
         return True
 
     async def _take_back(self, turn: Turn) -> None:

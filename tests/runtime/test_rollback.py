@@ -11,7 +11,7 @@ import pytest
 from support.transcripts_scenes import said, salvaged_in, user
 from support.turns_steps import apart, until_idle
 from turnlane import Enqueue, LaneMiddleware, Lanes, Rollback, Runtime, Transcripts, Turn, keys, policies
-from turnlane.errors import TranscriptUnavailable, TurnInterrupted, WaitTimeout
+from turnlane.errors import TranscriptBusy, TranscriptUnavailable, TurnInterrupted, WaitTimeout
 from turnlane.hooks import TurnRolledBack
 from turnlane.testing import AsgiDriver
 
@@ -96,6 +96,32 @@ async def test_a_transcript_that_can_not_be_reached_leaves_it_to_the_next(tmp_pa
             await writer.task
 
 
+async def test_a_call_that_joins_pays_where_the_one_before_it_could_not(tmp_path: Path) -> None:
+    """Nothing runs in a turn whose debt is not paid."""
+    transcripts = Transcripts(tmp_path / "transcripts", trace_turns=True, lock_timeout=0.01)
+    runtime = Runtime(sessions="memory://", transcripts=transcripts)
+
+    @runtime.agent_turn(key="key")
+    async def answer(key: str, *, turn: Turn) -> list[str]:
+        return said(turn.transcript.entries)
+
+    writer = Writer(runtime)
+    await writer.wrote.wait()
+    with pytest.raises(WaitTimeout):
+        async with runtime.turn(KEY, policy=Rollback(grace=60, wait_timeout=0)):
+            pass
+    writer.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writer.task
+    assert runtime.sessions is not None
+    session = await runtime.sessions.resolve(KEY)
+    async with runtime.lanes.turn(KEY):
+        async with Transcripts(tmp_path / "transcripts").open(session.id):
+            with pytest.raises(TranscriptBusy):
+                await answer(KEY)
+        assert await answer(KEY) == []
+
+
 async def test_a_turn_that_ended_by_itself_is_taken_back_too(runtime: Runtime) -> None:
     """It was interrupted; that it had time to finish its sentence changes nothing."""
     wrote = asyncio.Event()
@@ -146,7 +172,7 @@ def test_without_transcripts_that_note_turns_it_is_refused_where_it_is_set(tmp_p
     plain = Runtime(sessions="memory://", transcripts=tmp_path / "transcripts")
     with pytest.raises(ValueError, match="trace_turns=True"):
         Runtime(lanes=Lanes(policy=Rollback()))
-    with pytest.raises(ValueError, match="trace_turns=True"):
+    with pytest.raises(ValueError, match=r"Runtime\.turn"):
         Lanes(policy=Rollback()).turn(KEY)
     for runtime in (plain, Runtime()):
         with pytest.raises(ValueError, match="trace_turns=True"):

@@ -97,7 +97,10 @@ async def test_transcripts_that_note_no_turns_say_so(tmp_path: Path, place: Plac
     """And take nothing away."""
     await write_in_turns(lambda: place(tmp_path, trace_turns=False), behind=True)
     async with place(tmp_path, trace_turns=False) as transcripts:
-        assert await transcripts.take_out("a", "T") == 0
+        with pytest.raises(TranscriptUnavailable, match="trace_turns=True"):
+            await transcripts.take_out("a", "T")
+        with pytest.raises(ValueError, match="trace_turns="):
+            Transcripts(transcripts.store, trace_turns=True)
         with pytest.raises(TranscriptUnavailable, match="does not note which turn"):
             async with transcripts.open("a") as transcript:
                 await transcript.take_out("T")
@@ -128,6 +131,90 @@ async def test_a_turn_that_was_taken_out_writes_no_more(tmp_path: Path, place: P
                     assert await others.take_out("a", "T", token=6, turn="S") == 1
                     prompt.stage(user("answer"))
         assert said(await others.read("a")) == ["before"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_turn_that_had_written_nothing_yet_writes_no_more_either(tmp_path: Path, place: Place) -> None:
+    """The token of who takes it out counts, also where there was nothing."""
+    async with place(tmp_path) as transcripts, place(tmp_path) as others:
+        with pytest.raises(StaleTurn):
+            async with transcripts.open("a", token=5, turn="T") as transcript, transcript.released() as prompt:
+                assert await others.take_out("a", "T", token=6, turn="S") == 0
+                prompt.stage(user("late"))
+        assert await others.read("a") == ()
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_taking_another_turn_out_leaves_ones_own_to_be_known(tmp_path: Path, place: Place) -> None:
+    """Nobody's, and, in a database, one that stands before."""
+    async with place(tmp_path) as transcripts:
+        async with transcripts.open("a", token=4, turn="earlier") as transcript:
+            await transcript.append(user("earlier"))
+        async with transcripts.open("a", token=5, turn="T") as transcript:
+            await transcript.append(user("mine"))
+            assert await transcript.take_out("nobody") == 0
+            left = await transcript.take_out("earlier")
+            await transcript.append(user("mine too"))
+        assert len(await transcripts.read("a")) == 3 - left
+        assert await transcripts.take_out("a", "T", token=6, turn="S") == 2
+        assert len(await transcripts.read("a")) == 1 - left
+
+
+async def test_what_a_third_party_appended_for_the_turn_goes_with_it(tmp_path: Path) -> None:
+    """An owned write is the turn's, too."""
+    transcripts = in_files(tmp_path)
+    await transcripts.append("a", user("before"))
+    async with transcripts.open("a", token=5, turn="T") as transcript:
+        path = Path(transcript.path)
+        transcript.owned_write(lambda: append(path), validate=lambda _, text: True)
+        await transcript.append(user("mine"))
+    assert await transcripts.take_out("a", "T", token=6, turn="S") == 2
+    assert said(await transcripts.read("a")) == ["before"]
+
+
+async def test_an_append_that_failed_and_was_tried_again_counts_once(tmp_path: Path) -> None:
+    """At whatever call it failed; and where it was not tried again, the same words of somebody else stay."""
+    for number in range(MOST_CALLS):
+        for again in (True, False):
+            directory = tmp_path / f"{number} {again}"
+            await in_files(directory).append("a", user("before"))
+            faults = Faults(number, "ENOSPC")
+            files = FaultyFiles(faults)
+            transcripts = Transcripts(JsonlTranscriptStore(directory, files=files, trace_turns=True))
+            with suppress(TranscriptError):
+                async with transcripts.open("a", token=5, turn="T") as transcript:
+                    with suppress(TranscriptError):
+                        await transcript.append(user("word"))
+                    if again and faults.happened:
+                        await transcript.append(user("word"))
+            stored = said(await in_files(directory).read("a")).count("word")
+            if not stored:
+                await in_files(directory).append("a", user("word"))  # by somebody else
+            assert await in_files(directory).take_out("a", "T", token=6, turn="S") == stored, faults.names
+            assert said(await in_files(directory).read("a")) == ["before"] + ["word"] * (not stored), faults.names
+            if not faults.happened:
+                return
+    raise AssertionError(f"more than {MOST_CALLS} calls")
+
+
+async def test_a_going_back_that_fails_leaves_all_of_the_turn_known(tmp_path: Path) -> None:
+    """At whatever call."""
+    for number in range(MOST_CALLS):
+        directory = tmp_path / str(number)
+        await in_files(directory).append("a", user("before"))
+        faults = Faults(number, "EIO")
+        transcripts = Transcripts(JsonlTranscriptStore(directory, files=FaultyFiles(faults), trace_turns=True))
+        with suppress(TranscriptError):
+            async with transcripts.open("a", token=5, turn="T") as transcript:
+                await transcript.append(user("one"))
+                fence = transcript.fence
+                await transcript.append(user("two"))
+                await transcript.rollback(fence)
+        await in_files(directory).take_out("a", "T", token=6, turn="S")
+        assert said(await in_files(directory).read("a")) == ["before"], faults.names
+        if not faults.happened:
+            return
+    raise AssertionError(f"more than {MOST_CALLS} calls")
 
 
 async def test_an_unowned_edit_is_adopted_first_or_refuses(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ async def chosen_policy(settings: Settings, connection: LaneConnection) -> Polic
     if isawaitable(found):
         found = await found
     policy = settings.policy if found is None else policy_from_setting(found)
-    settings.runtime.lanes.gate.require_possible(policy)
+    settings.runtime.require_possible(policy)
     return policy
 
 

@@ -103,12 +103,12 @@ class Settings:
         fixed = None if chosen is not None else cast("Policy | str | None", policy)
         usual = runtime.lanes.policy if fixed is None else policy_from_setting(fixed)
         require_merge(usual, has_message=message is not None)
-        runtime.lanes.gate.require_possible(usual)
+        runtime.require_possible(usual)
         if isinstance(chosen, PolicyHeader):
             _require_scoped(chosen, from_setting(key), session_id)
             for allowed in chosen.allowed.values():
                 require_merge(allowed, has_message=message is not None)
-                runtime.lanes.gate.require_possible(allowed)
+                runtime.require_possible(allowed)
         return cls(
             runtime=runtime,
             key=from_setting(key),

@@ -18,7 +18,6 @@ from turnlane.lanes.endings import Endings
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.outcomes import Outcomes
 from turnlane.lanes.table import Table
-from turnlane.policies import Policy, Rollback
 from turnlane.turns.turn import Turn, TurnState
 
 __all__ = ("Home",)
@@ -28,7 +27,7 @@ class Home(ABC):
     """The state of all lanes of one event loop, bound to it while a lane lives, and to the next one after that.
 
     Mutable: `table` (who holds and waits), `outcomes`, `paused` (keys), `debts` (by key, the turns whose writing is to
-    be taken back before the next one runs), `rolls_back` (a runtime can do that), `draining`, `closed_in` (the loop of
+    be taken back before the next one runs), `draining`, `closed_in` (the loop of
     `Lanes.aclose`), `guarded` (true when the short ways in and out are not open: a cap, a pause or a drain), `drains`
     (of the drains that wait; set when the last running turn ends); `_loop` and `_thread`, and with them `_deadlines`
     and `_endings`, made when needed; `turn_id_prefix`, `chain_secret` and `_wall_offset`, drawn at the first use in a
@@ -43,7 +42,6 @@ class Home(ABC):
         self.outcomes: Outcomes = Outcomes(hooks)
         self.paused: set[str] = set()
         self.debts: dict[str, dict[Turn, None]] = {}
-        self.rolls_back: bool = False
         self.draining: bool = False
         self.closed_in: asyncio.AbstractEventLoop | None = None
         self.guarded: bool = max_running is not None
@@ -60,18 +58,6 @@ class Home(ABC):
 
     def _is_guarded(self) -> bool:
         return bool(self.paused or self.drains) or self.draining or self.table.max_running is not None
-
-    def require_possible(self, policy: Policy) -> None:
-        """Raise where a policy needs what these lanes have not.
-
-        Raises:
-            ValueError: it is `Rollback`, and no runtime of these lanes has transcripts that note turns.
-        """
-        if isinstance(policy, Rollback) and not self.rolls_back:
-            raise ValueError(
-                "Rollback needs a Runtime with sessions, and with transcripts that note turns: "
-                "Runtime(sessions=..., transcripts=Transcripts(..., trace_turns=True))"
-            )
 
     @abstractmethod
     def _expire(self, waiter: Waiter) -> None:
@@ -148,6 +134,7 @@ class Home(ABC):
         if self._pid != os.getpid():  # drawn at first use, so that processes forked before it have different names
             self._pid = os.getpid()
             self._close_short_ways_after_a_fork()
+            self.debts = {}  # of a parent, which pays them
             # The wall clock is read once and carried on by the monotonic one: no step of it moves a token.
             self._wall_offset = self._wall_ns() / 1e9 - self._monotonic()
             self.turn_id_prefix = f"turn-{secrets.token_hex(6)}-"

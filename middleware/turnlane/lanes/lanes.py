@@ -17,7 +17,7 @@ from turnlane.hooks import DrainStarted, Hooks
 from turnlane.keys import canonical
 from turnlane.lanes.gate import Gate
 from turnlane.lanes.scope import TurnScope
-from turnlane.policies import Coalesce, Enqueue, Policy, Steer, policy_from_setting
+from turnlane.policies import Coalesce, Enqueue, Policy, Rollback, Steer, policy_from_setting
 from turnlane.turns.talk import Talk
 
 __all__ = ("LaneSnapshot", "Lanes", "LanesStatistics", "TurnSnapshot")
@@ -143,8 +143,8 @@ class Lanes:
             principal: who it is for; messages of different ones never become one turn.
 
         Raises:
-            ValueError: the policy is `Coalesce` or `Steer` and there is no message; or `Rollback` without transcripts
-                that note turns.
+            ValueError: the policy is `Coalesce` or `Steer` and there is no message; or `Rollback`, which is for
+                `Runtime.turn`.
             SessionKeyInvalid, SessionKeyRequired: the key is not acceptable, or blank.
             LaneBusy, LaneFull, WaitTimeout, LaneReentry, LanesDraining, CapacityExceeded, TurnInterrupted:
                 on entering, the turn did not get its lane.
@@ -152,9 +152,23 @@ class Lanes:
             TurnCoalesced, TurnSteered: on entering, another turn answers the message.
             TurnInterrupted, TurnTimeout: on leaving, the turn was cancelled from outside.
         """
+        chosen = self.policy if policy is None else policy_from_setting(policy)
+        if isinstance(chosen, Rollback):
+            raise ValueError("Rollback needs transcripts that note turns, which lanes have not: see Runtime.turn")
+        return self.place(key, policy=chosen, turn_timeout=turn_timeout, message=message, principal=principal)
+
+    def place(
+        self,
+        key: str,
+        *,
+        policy: Policy | str | None = None,
+        turn_timeout: float | None = None,
+        message: Any = None,
+        principal: object = None,
+    ) -> TurnScope:
+        """Do the same for a runtime, which gives the turn what its policy needs before it runs."""
         found = _canonical(key)
         chosen = self.policy if policy is None else policy_from_setting(policy)
-        self.gate.require_possible(chosen)
         timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True) or self.turn_timeout
         if message is None and isinstance(chosen, Coalesce | Steer):
             raise ValueError(f"{type(chosen).__name__} needs message=: what other turns are to answer")

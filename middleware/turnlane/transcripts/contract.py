@@ -169,7 +169,7 @@ class TranscriptHandle(ABC):
 
         Args:
             turn: the id of the turn.
-            author: who takes it away.
+            author: who takes it away. Its token is the highest from then on, also where there was nothing.
             keep: awaited with the lines before they are taken away; if it raises, nothing is.
 
         Raises:
@@ -280,13 +280,13 @@ class TranscriptStore(ABC):
             TranscriptUnavailable: the store can not be used.
         """
 
-    async def has_traces(self, session_id: str, turn: str) -> bool:
-        """Tell whether a turn may have written to a transcript; needs no lock, and makes no transcript.
+    async def exists(self, session_id: str) -> bool:
+        """Tell whether anybody has begun a transcript; needs no lock, and begins none.
 
         Raises:
             TranscriptUnavailable: the store can not be used.
         """
-        return False
+        return session_id in await self.list()
 
     @abstractmethod
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:

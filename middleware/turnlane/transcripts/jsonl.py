@@ -140,13 +140,13 @@ class JsonlTranscriptStore(TranscriptStore):
         entries = decoded(content, where=path)
         return tuple(entries if last is None else entries[max(0, len(entries) - last) :])
 
-    async def has_traces(self, session_id: str, turn: str) -> bool:
-        """Look into the file that notes them."""
-        path = self._layout.paths(session_id).traces
+    async def exists(self, session_id: str) -> bool:
+        """Look for its journal."""
+        paths = self._layout.paths(session_id)
         try:
-            return Traces(self._files, path).has(turn)
+            return self._files.status_of(paths.journal) is not None
         except OSError as error:
-            raise _unavailable(path, "read it", error) from error
+            raise _unavailable(paths.transcript, "look for it", error) from error
 
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:
         """Append it to the salvage file."""

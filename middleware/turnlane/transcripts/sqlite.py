@@ -146,10 +146,10 @@ class SqliteTranscriptStore(TranscriptStore):
         job = partial(_read, key=key_of(session_id), last=last, where=path)
         return await self._reader.run("read it", path, job)
 
-    async def has_traces(self, session_id: str, turn: str) -> bool:
-        """Look for a row of it."""
-        job = partial(_has_traces, key=key_of(session_id), turn=turn)
-        return await self._reader.run("read it", self._path_of(session_id), job)
+    async def exists(self, session_id: str) -> bool:
+        """Look for its row."""
+        job = partial(_exists, key=key_of(session_id))
+        return await self._reader.run("look for it", self._path_of(session_id), job)
 
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:
         """Store the lines in the table `salvage`."""
@@ -254,10 +254,9 @@ def _read(connection: sqlite3.Connection, *, key: Key, last: int | None, where: 
     return tuple(entries)
 
 
-def _has_traces(connection: sqlite3.Connection, *, key: Key, turn: str) -> bool:
+def _exists(connection: sqlite3.Connection, *, key: Key) -> bool:
     with snapshot(connection):
-        tables = Tables(connection, key)
-        return bool(tables.written_by(tables.life(), turn))
+        return Tables(connection, key).head() is not None
 
 
 def _salvage(

@@ -193,8 +193,8 @@ class SqliteHandle(TranscriptHandle):
         lines = await self._reader.run("roll a turn back", self.path, written_by)
         if lines:
             await keep(lines)
-            take_out = partial(rows.take_out, fence=self._fence, turn=turn, author=author)
-            self._fence = await self._writer.run("roll a turn back", self.path, take_out)
+        take_out = partial(rows.take_out, fence=self._fence, turn=turn, author=author)
+        self._fence = await self._writer.run("roll a turn back", self.path, take_out)
         return lines
 
     # -- small things

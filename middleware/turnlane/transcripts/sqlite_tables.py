@@ -91,6 +91,8 @@ PUT_ROW = "INSERT INTO entry (session_id, life, seq, line, digest, turn) VALUES 
 CUT_ROWS = "DELETE FROM entry WHERE session_id = ? AND life = ? AND seq > ?"
 DROP_ROWS = "DELETE FROM entry WHERE session_id = ? AND life = ?"
 WRITTEN = "SELECT seq FROM entry WHERE session_id = ? AND life = ? AND turn = ? ORDER BY seq"
+DROP_ROW = "DELETE FROM entry WHERE session_id = ? AND life = ? AND seq = ?"
+MOVE_ROW = "UPDATE entry SET seq = ?, digest = ? WHERE session_id = ? AND life = ? AND seq = ?"
 ANY_ROW = "SELECT 1 FROM entry WHERE session_id = ? AND life = ? LIMIT 1"
 # Where the row of a transcript is lost: the life whose lines lie there without a tombstone, else the next one.
 LIFE = """
@@ -229,6 +231,14 @@ class Tables:
         """Return the numbers of the rows that a turn has written, from 1."""
         found = self._connection.execute(WRITTEN, (self.key, life, storable(turn)))
         return [seq for (seq,) in found if isinstance(seq, int)]
+
+    def drop_row(self, life: int, seq: int) -> None:
+        """Take one row away."""
+        self._connection.execute(DROP_ROW, (self.key, life, seq))
+
+    def move_row(self, life: int, seq: int, to: int, digest: bytes) -> None:
+        """Give a row another number, which none has, and the digest it has there."""
+        self._connection.execute(MOVE_ROW, (to, digest, self.key, life, seq))
 
     def put_rows(self, life: int, state: State, lines: Sequence[bytes], *, turn: str = "") -> State:
         """Store lines behind some state, with the turn that is to be found by them, and return the state after them."""

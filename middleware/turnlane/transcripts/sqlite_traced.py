@@ -1,10 +1,11 @@
 """A transcript in a database whose rows tell which turn wrote them, so that a turn can be rolled back."""
 
 import sqlite3
+from dataclasses import replace
 
 from turnlane.sqlite import snapshot, transaction
 from turnlane.transcripts.contract import Author, Fence, UnownedEdit
-from turnlane.transcripts.digest import EMPTY
+from turnlane.transcripts.digest import EMPTY, chained
 from turnlane.transcripts.record import State
 from turnlane.transcripts.sqlite_owned import OwnedRows, finding_in
 from turnlane.transcripts.sqlite_tables import Head, Rows, Tables
@@ -41,13 +42,18 @@ class TracedRows(OwnedRows):
             tables = Tables(connection, self.key)
             head, rows, numbers = self._written(tables, fence, turn, author)
             if not numbers:
+                if head.highest(author) > head.token:  # turns behind the author write no more
+                    tables.put_head(replace(head, token=head.highest(author)))
                 return head.fence
-            first, chosen, chain = numbers[0], set(numbers), rows.chain
-            kept = [line for number, line in enumerate(rows.lines) if number > first and number not in chosen]
-            tables.cut_rows(head.life, first)
-            before = State(chain.offsets[first], first, chain.digests[first - 1] if first else EMPTY)
-            state = tables.put_rows(head.life, before, kept)
-            return self.put(tables, head, author, state=state, rewritten=head.version + 1).fence
+            chosen, kept, length, digest = set(numbers), 0, 0, EMPTY
+            for number, line in enumerate(rows.lines):
+                if number in chosen:
+                    tables.drop_row(head.life, number + 1)
+                    continue
+                kept, length, digest = kept + 1, length + len(line) + 1, chained(digest, (line,))
+                if kept <= number:
+                    tables.move_row(head.life, number + 1, kept, digest)
+            return self.put(tables, head, author, state=State(length, kept, digest), rewritten=head.version + 1).fence
 
     def _written(self, tables: Tables, fence: Fence, turn: str, author: Author) -> tuple[Head, Rows, list[int]]:
         """Return what is owned, all rows, and which of them, from 0, the turn has written."""

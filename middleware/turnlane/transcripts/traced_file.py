@@ -1,6 +1,9 @@
 """A JSONL file that notes which lines a turn has written, and gives up those of a turn that is rolled back."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 from turnlane.transcripts.contract import Author, Fence, UnownedEdit
 from turnlane.transcripts.digest import EMPTY
@@ -11,6 +14,8 @@ from turnlane.transcripts.seen_file import Content
 from turnlane.transcripts.traces import Traces
 
 __all__ = ("TracedFile",)
+
+logger: logging.Logger = logging.getLogger("turnlane.transcripts")
 
 
 class TracedFile(FencedFile):
@@ -29,17 +34,32 @@ class TracedFile(FencedFile):
         """Note who appends, and append."""
         self.require_token(author)
         self._traces.note(author, self.record.state, lines)
-        super().append(lines, author)
+        try:
+            super().append(lines, author)
+        except BaseException:
+            with suppress(OSError):  # what is in the file all the same is behind a record that has gone on
+                self._traces.note_cut(self.record.state.lines)
+            raise
 
     def cut_back(self, to: Fence, author: Author) -> None:
-        """Note that lines are nobody's any more, and cut them off."""
-        self._traces.note_cut(to.state.lines)
+        """Cut lines off, and note that they are nobody's any more."""
         super().cut_back(to, author)
+        self._traces.note_cut(to.state.lines)
 
     def delete(self, author: Author, *, tombstone: str) -> None:
         """Delete it; what begins in its place, no turn has written."""
         super().delete(author, tombstone=tombstone)
         self._traces.forget()
+
+    def accept(
+        self, author: Author, before: bytes, approves: Callable[[str], bool], rewrite: bool
+    ) -> list[dict[str, Any]] | None:
+        """Own what a third party wrote for the turn, and note what it appended; what it rewrote is nobody's."""
+        owned = self.record.state
+        entries = super().accept(author, before, approves, rewrite)
+        if entries is not None and not rewrite:
+            self._traces.note(author, owned, _lines_of(self._proven())[owned.lines :])
+        return entries
 
     def written_by(self, turn: str, author: Author) -> tuple[bytes, ...]:
         """Return the lines that a turn has written; see `TranscriptHandle.take_out`."""
@@ -49,7 +69,7 @@ class TracedFile(FencedFile):
         return tuple(lines[number] for number in self._traces.of(turn, content.chain))
 
     def take_out(self, turn: str, author: Author) -> None:
-        """Take them away, and move the fence; right after `written_by`."""
+        """Take them away, and move the fence; right after `written_by`. Turns behind the author write no more."""
         content, file = self._proven(), self.file
         numbers = self._traces.of(turn, content.chain)
         if numbers:
@@ -61,7 +81,12 @@ class TracedFile(FencedFile):
                 file.rewrite(kept, token=token, turn=author.turn)
             self._chain = self._proven().chain
             self._move_fence()
-        self._traces.forget()
+            try:
+                self._traces.forget()
+            except OSError as error:
+                logger.warning("traces_not_forgotten path=%s turn=%s: %s", file.path, turn, error)
+        elif author.token is not None and author.token > self.record.token:
+            file.set_token(author.token)
 
     def _proven(self) -> Content:
         content = self.file.content()

@@ -63,35 +63,27 @@ class Traces:
         self._append(row)
 
     def note_cut(self, lines: int) -> None:
-        """Note that everything behind the first `lines` is going to be cut off, by whomever.
+        """Note that what was noted behind the first `lines` was not written, or was cut off, by whomever.
 
         Raises:
             OSError: it was not noted.
         """
-        if self._files.status_of(self._path) is not None:
+        if any(_author_of(row) is not None for row in self._rows()):
             self._append({"cut": lines})
 
     def of(self, turn: str, chain: Chain) -> list[int]:
-        """Return the numbers, from 0, of the lines of some content that a turn has written.
+        """Return the numbers, from 0 and in order, of the lines of some content that a turn has written.
 
         Raises:
             OSError: the traces could not be read.
         """
-        numbers: list[int] = []
+        numbers: set[int] = set()  # an append that failed and was tried again was noted twice
         digests = chain.digests
         for trace in self._read(turn):
             end = trace.start + trace.lines
             if digests[end - 1 : end] == [trace.digest]:
-                numbers += range(trace.start, end)
-        return numbers
-
-    def has(self, turn: str) -> bool:
-        """Tell whether a turn has left traces; needs no lock.
-
-        Raises:
-            OSError: they could not be read.
-        """
-        return bool(self._read(turn))
+                numbers.update(range(trace.start, end))
+        return sorted(numbers)
 
     def forget(self) -> None:
         """Forget all of them.

@@ -102,6 +102,8 @@ class Transcripts:
         self._on_takeover: TakeoverPolicy = on_takeover
         if isinstance(url, TranscriptStore):
             self.store: TranscriptStore = url
+            if trace_turns and not url.traces_turns:
+                raise ValueError(f"trace_turns= is for the store that is made here; make {url!r} with it")
         else:
             self.store = store_at(
                 os.fspath(url),
@@ -219,7 +221,7 @@ class Transcripts:
         """Take away what a turn has appended, also one whose process has died; see `Transcript.take_out`.
 
         Args:
-            session_id: whose transcript it is; one the turn has not written to is not touched.
+            session_id: whose transcript it is; where there is none, none begins.
             of: the id of the turn whose entries go.
             token: the fencing token of the turn that takes them away.
             turn: its id, for errors, the salvage and the journal.
@@ -229,11 +231,15 @@ class Transcripts:
 
         Raises:
             ValueError: an id is none.
+            TranscriptUnavailable: these transcripts note no turns.
             TranscriptError: as `open` and `Transcript.take_out`; nothing was taken away.
         """
         _require_id(session_id)
         _author(of, token)
-        if not await self.store.has_traces(session_id, of):
+        if not self.store.traces_turns:
+            reason = "these transcripts do not note which turn wrote what: trace_turns=True"
+            raise TranscriptUnavailable(self.store.where, operation="roll a turn back", reason=reason)
+        if not await self.store.exists(session_id):
             return 0
         async with self.open(session_id, token=token, turn=turn) as transcript:
             return await transcript.take_out(of)

@@ -123,8 +123,9 @@ class Writable(Fenced):
     async def take_out(self, turn: str) -> int:
         """Take away what a turn has appended, wherever it stands; it goes to the salvage first.
 
-        What others wrote stays, in its order, also what they wrote in between. Not guaranteed: that what somebody has
-        rewritten since is known, as by a compaction or an edit that was adopted: it stays.
+        What others wrote stays, in its order, also what they wrote in between. Turns with a lower token than this one's
+        write no more. Not guaranteed: that what somebody has rewritten since is known, as by a compaction or an edit
+        that was adopted: it stays.
 
         Args:
             turn: the id of the turn: the last one that has written with a token, into transcripts with

@@ -49,6 +49,10 @@ class TurnSource(Protocol):
         """Run one turn in a place that was made, or in one that `scope_of` makes."""
         ...
 
+    def require_possible(self, policy: Policy) -> None:
+        """Raise where a policy needs what there is not."""
+        ...
+
     async def session_of(self, session_id: str) -> Session:
         """Return the session an explicit id names."""
         ...
@@ -106,7 +110,7 @@ class AgentTurn:
         self._key = key
         self._session_id = session_id
         self._policy = None if policy is None else policy_from_setting(policy)
-        source.lanes.gate.require_possible(self._policy or source.lanes.policy)
+        source.require_possible(self._policy or source.lanes.policy)
         self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
         self._visible = visible
         self._idle_consumer_timeout = seconds("idle_consumer_timeout", idle_consumer_timeout, above_zero=True)
@@ -216,7 +220,7 @@ class AgentTurn:
         principal = await call.principal()
 
         def scope_of(lane: str) -> TurnScope:
-            scope = self._source.lanes.turn(
+            scope = self._source.lanes.place(
                 lane, policy=self._policy, turn_timeout=self._turn_timeout, message=call.message, principal=principal
             )
             places.append(scope.aim_at((plan, session_id), require=call.require))
