@@ -6,7 +6,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, overload
@@ -132,7 +132,7 @@ class Runtime:
         session_id: str | None = None,
         visible: bool = True,
         message: Any = None,
-        principal: object = None,
+        principal: Hashable = None,
     ) -> AbstractAsyncContextManager[Turn]:
         """Run one turn: `async with runtime.turn(key) as turn:`, with `turn.session` where there are sessions.
 

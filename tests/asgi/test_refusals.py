@@ -21,6 +21,7 @@ ROWS: dict[type[errors.TurnlaneError], tuple[int, str, str, bool]] = {
     errors.WaitTimeout: (503, "wait_timeout", "overloaded_error", True),
     errors.LanesDraining: (503, "draining", "overloaded_error", True),
     errors.CapacityExceeded: (503, "capacity", "overloaded_error", True),
+    errors.PrincipalCapacityExceeded: (429, "principal_capacity", "rate_limit_error", True),
     errors.TurnInterrupted: (409, "turn_interrupted", "conflict_error", False),
     errors.TurnCoalesced: (409, "turn_coalesced", "conflict_error", False),
     errors.TurnSteered: (409, "turn_steered", "conflict_error", False),
@@ -54,6 +55,7 @@ EXAMPLES: dict[type[errors.TurnlaneError], errors.TurnlaneError] = {
         errors.WaitTimeout(SECRET, wait_timeout=1.5, holder="turn-holder"),
         errors.LanesDraining(SECRET),
         errors.CapacityExceeded(SECRET, resource="max_running", limit=7),
+        errors.PrincipalCapacityExceeded(SECRET, resource="max_running_per_principal", limit=7),
         errors.TurnInterrupted(SECRET, turn="turn-old", into="turn-new", running=True),
         errors.TurnCoalesced(SECRET, turn="turn-old", into="turn-new", result=SECRET),
         errors.TurnSteered(SECRET, turn="turn-old", into="turn-new"),
@@ -114,7 +116,7 @@ def leaves(kind: type[errors.TurnlaneError]) -> list[type[errors.TurnlaneError]]
 def test_every_error_a_request_can_meet_has_a_row_of_its_own() -> None:
     """A new error class needs a decision: status, code, and whether to try again."""
     families = (errors.LaneError, errors.SessionError, errors.RequestRefused, errors.DuplicatesUnavailable)
-    assert {leaf for family in families for leaf in leaves(family)} == set(ROWS)
+    assert {leaf for family in families for leaf in leaves(family)} | {errors.CapacityExceeded} == set(ROWS)
     assert set(ROWS) <= {row.error for row in TABLE}
     assert len({row.code for row in TABLE}) == len(TABLE)
 

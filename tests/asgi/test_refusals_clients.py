@@ -31,6 +31,7 @@ REFUSED: dict[str, errors.TurnlaneError] = {
     "wait_timeout": errors.WaitTimeout("k", wait_timeout=1, holder=None),
     "draining": errors.LanesDraining("k"),
     "capacity": errors.CapacityExceeded("k", resource="max_running", limit=1),
+    "principal_capacity": errors.PrincipalCapacityExceeded("k", resource="max_running_per_principal", limit=1),
     "turn_interrupted": errors.TurnInterrupted("k", turn="turn-1", into="turn-2", running=False),
     "lane_reentry": errors.LaneReentry("k", cycle=("k",)),
     "turn_timeout": errors.TurnTimeout("k", turn="turn-1", turn_timeout=1),

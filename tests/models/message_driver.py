@@ -12,6 +12,7 @@ from support.seeded_loop import LoopClock, SeededLoop
 from turnlane import Coalesce, Enqueue, Interrupt, Reject, Steer, errors
 from turnlane.hooks import Hooks
 from turnlane.lanes.gate import Gate
+from turnlane.lanes.limits import Limits
 from turnlane.lanes.line import Waiter
 from turnlane.policies import Policy
 from turnlane.turns.talk import Steered, Talk
@@ -54,7 +55,7 @@ class DrivenGate:
     """
 
     def __init__(self, loop: SeededLoop, policies: tuple[Name, ...], make_gate: MakeGate) -> None:
-        self.gate = make_gate(max_running=None, hooks=Hooks(), clock=LoopClock(loop), slow_after=None)
+        self.gate = make_gate(limits=Limits(), hooks=Hooks(), clock=LoopClock(loop), slow_after=None)
         self.wrong: list[str] = []
         self._loop = loop
         self._policies = policies

@@ -13,6 +13,7 @@ from turnlane.clock import Clock
 from turnlane.hooks import Hooks
 from turnlane.lanes.coalescing import Terms
 from turnlane.lanes.gate import ENDED, RUNNING, WAITING, Gate
+from turnlane.lanes.limits import Limits
 from turnlane.lanes.line import Group, Waiter
 from turnlane.lanes.table import Table
 from turnlane.turns.turn import Turn
@@ -45,7 +46,7 @@ class WakesEverybody(Gate):
     def leave(self, turn: Turn, exc: BaseException | None) -> BaseException | None:
         """Let the lane go and wake everybody."""
         line = self.table.lines.get(turn.key)
-        if line is None or turn._state is not RUNNING or self.table.max_running is not None:
+        if line is None or turn._state is not RUNNING or self.table.capacity is not None:
             return super().leave(turn, exc)
         turn._state = ENDED
         replacement = None if turn._end is None else self.endings.settle(turn, exc)
@@ -65,19 +66,19 @@ class WakesEverybody(Gate):
 class LeakyTable(Table):
     """A turn that ends while somebody waits for its lane does not give its running slot back."""
 
-    def _give_back(self, turn: Turn) -> None:
-        if turn.key in self.lines:
-            del self.slots[turn]
-        else:
-            super()._give_back(turn)
+    def finish(self, turn: Turn) -> list[Waiter]:
+        """End a running turn."""
+        if self.capacity is not None and turn in self.capacity.slots and turn.key in self.lines:
+            self.capacity.slots[turn].users += 1
+        return super().finish(turn)
 
 
 class LeaksRunningSlots(Gate):
     """Its table is a leaky one."""
 
-    def __init__(self, *, max_running: int | None, hooks: Hooks, clock: Clock, slow_after: float | None) -> None:
-        super().__init__(max_running=max_running, hooks=hooks, clock=clock, slow_after=slow_after)
-        self.table = LeakyTable(max_running)
+    def __init__(self, *, limits: Limits, hooks: Hooks, clock: Clock, slow_after: float | None) -> None:
+        super().__init__(limits=limits, hooks=hooks, clock=clock, slow_after=slow_after)
+        self.table = LeakyTable(limits)
 
 
 class StartsTheSuccessorTooEarly(Gate):
@@ -162,7 +163,7 @@ def planted(gate_class: type[Gate]) -> MakeLanes:
 
     def make(max_running: int | None, clock: Clock) -> Lanes:
         lanes = plain_lanes(max_running, clock)
-        lanes.gate = gate_class(max_running=max_running, hooks=lanes.hooks, clock=clock, slow_after=None)
+        lanes.gate = gate_class(limits=lanes.limits, hooks=lanes.hooks, clock=clock, slow_after=None)
         return lanes
 
     return make

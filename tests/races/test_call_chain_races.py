@@ -81,7 +81,6 @@ def run(seed: str, *, passes_on: bool = True) -> Counter[int]:
         except Stuck as stuck:
             raise Stuck(f"seed {seed!r}: {stuck}") from stuck
         assert leftovers(agents.lanes) == [], seed
-        assert agents.lanes.gate.table.used == 0, seed
     return agents.answers
 
 

@@ -2,7 +2,10 @@
 
 # pyright: reportPrivateUsage=false
 
+from collections import Counter
+
 from turnlane import Lanes
+from turnlane.lanes.capacity import Capacity, principal_of
 from turnlane.lanes.line import Line, Waiter
 from turnlane.lanes.table import Table
 from turnlane.turns.turn import Turn
@@ -31,7 +34,7 @@ def broken_promises(table: Table) -> list[str]:
     length = sum(len(turns_in_line(line)) for line in table.lines.values())
     if table.waiting != length:
         wrong.append(f"waiting is {table.waiting}, the lines hold {length}")
-    return wrong + (_broken_slots(table) if table.max_running is not None else _unused_slots(table))
+    return wrong + _broken_waiting(table) + ([] if table.capacity is None else _broken_slots(table, table.capacity))
 
 
 def _broken_line(table: Table, key: str, line: Line) -> list[str]:
@@ -53,11 +56,19 @@ def _broken_line(table: Table, key: str, line: Line) -> list[str]:
         wrong.append(f"{len(line.nested) - nested} of those who lend a slot to {key!r} do not stand in its line")
     if line.key != key or (line.head is None and not line.paused):
         wrong.append(f"an empty line of {line.key!r} is kept under {key!r}")
+    return wrong + _broken_head(table, key, line)
+
+
+def _broken_head(table: Table, key: str, line: Line) -> list[str]:
+    wrong: list[str] = []
     startable = line.first() is not None and not line.paused and key not in table.holders
-    if startable and table.ready.get(key) is not line:
-        wrong.append(f"the head of {key!r} could start and nobody will start it")
-    if not startable and key in table.ready:
-        wrong.append(f"{key!r} is ready and its head can not start")
+    if table.capacity is None:
+        if startable:
+            wrong.append(f"the head of {key!r} could start and nobody will start it")
+    elif startable != (key in table.capacity.standing):
+        wrong.append(f"{key!r} stands for a slot: {not startable}; its head could start: {startable}")
+    elif startable and table.capacity.standing[key] != principal_of(line.first().turn):  # type: ignore[union-attr]
+        wrong.append(f"{key!r} stands for {table.capacity.standing[key]!r}, and that is not its head's")
     return wrong
 
 
@@ -78,28 +89,40 @@ def _size(line: Line, wrong: list[str]) -> int:
     return len(groups)
 
 
-def _broken_slots(table: Table) -> list[str]:
+def _broken_waiting(table: Table) -> list[str]:
+    if table.limits.max_waiting_per_principal is None:
+        return [f"{table.waiting_of} are counted without a limit"] if table.waiting_of else []
+    turns = [turn for line in table.lines.values() for turn in turns_in_line(line)]
+    counted = Counter(principal for principal in map(principal_of, turns) if principal is not None)
+    return [] if counted == table.waiting_of else [f"{table.waiting_of} wait, there are {counted}"]
+
+
+def _broken_slots(table: Table, capacity: Capacity) -> list[str]:
     wrong: list[str] = []
-    running, limit = set(table.holders.values()), table.max_running or 0
-    if set(table.slots) != running:
-        wrong.append(f"{len(table.slots)} turns have a slot, {len(running)} run")
-    users: dict[int, int] = {}
-    for slot in table.slots.values():
-        users[id(slot)] = users.get(id(slot), 0) + 1
-    if table.used != len(users) or table.used > limit:
-        wrong.append(f"used is {table.used}, there are {len(users)} slots of at most {limit}")
-    if any(slot.users != users[id(slot)] for slot in table.slots.values()):
+    running = set(table.holders.values())
+    if set(capacity.slots) != running:
+        wrong.append(f"{len(capacity.slots)} turns have a slot, {len(running)} run")
+    slots, users = set(capacity.slots.values()), Counter(capacity.slots.values())
+    if capacity.used != len(slots) or (capacity.max_running is not None and capacity.used > capacity.max_running):
+        wrong.append(f"used is {capacity.used}, there are {len(slots)} slots of at most {capacity.max_running}")
+    if any(slot.users != users[slot] for slot in slots):
         wrong.append("a slot counts other users than it has")
-    if table.ready and table.used < limit:
-        wrong.append(f"{list(table.ready)} are ready while {limit - table.used} slots are free")
-    if not set(table.ready) <= set(table.lines):
-        wrong.append(f"{set(table.ready) - set(table.lines)} are ready and have no line")
+    if capacity.ready and capacity.has_slot:
+        wrong.append(f"{list(capacity.ready)} are ready while a slot is free")
+    parked = {key: principal for principal, lines in capacity.parked.items() for key in lines}
+    stand = {**{key: capacity.standing.get(key) for key in capacity.ready}, **parked}
+    if stand != capacity.standing or not stand.keys() <= table.lines.keys():
+        wrong.append(f"{capacity.standing} stand for a slot, {stand} are in line for one")
+    taken = Counter(slot.principal for slot in slots) + Counter(capacity.standing[key] for key in capacity.ready)
+    del taken[None]
+    limit = capacity.max_each
+    if capacity.places != ({} if limit is None else taken):
+        wrong.append(f"{capacity.places} are taken, there are {taken}")
+    if limit is not None and any(count > limit for count in taken.values()):
+        wrong.append(f"{taken} are taken of at most {limit} each")
+    if any(not lines or capacity.has_place(principal) for principal, lines in capacity.parked.items()):
+        wrong.append(f"{parked} are parked although places are free")
     return wrong
-
-
-def _unused_slots(table: Table) -> list[str]:
-    used = (table.slots, table.used, table.ready)
-    return [f"slots are counted without a limit: {used}"] if any(used) else []
 
 
 def leftovers(lanes: Lanes) -> list[str]:
@@ -109,9 +132,12 @@ def leftovers(lanes: Lanes) -> list[str]:
         "holders": table.holders,
         "lines": table.lines,
         "waiting": table.waiting,
-        "slots": table.slots,
-        "used": table.used,
-        "ready": table.ready,
+        "waiting_of": table.waiting_of,
+        "slots": table.capacity and table.capacity.slots,
+        "used": table.capacity and table.capacity.used,
+        "standing": table.capacity and table.capacity.standing,
+        "parked": table.capacity and table.capacity.parked,
+        "places": table.capacity and table.capacity.places,
         "deadlines": None if gate._deadlines is None else gate._deadlines._same,
         "timeouts": None if gate._endings is None else gate._endings.timeouts,
     }

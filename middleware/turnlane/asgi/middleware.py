@@ -89,7 +89,8 @@ class LaneMiddleware:
             `turn.messages`; None: an `HttpMessage` with its whole body, where the policy is `Coalesce` or `Steer`.
             Where `merge` returns an `HttpMessage`, that is the body the app gets.
         principal: a callable of the connection that returns for whom the request is made, where a lane is shared by
-            several; messages of different ones never become one turn.
+            several; messages of different ones never become one turn. None: where lanes have caps per principal, the
+            one in the key, which `keys.scoped_by` puts there; else it does not matter.
         redirect_status: of a request whose message another turn answers; clients of today take 202 for the answer.
         keepalive: a `KeepAlive`, or the seconds of its silent window, for streams that wait in line; None for none.
 

@@ -73,6 +73,14 @@ TABLE = (
         errors.LanesDraining, 503, "draining", "overloaded_error", "this server is shutting down; try again", retry=True
     ),
     Refusal(
+        errors.PrincipalCapacityExceeded,
+        429,
+        "principal_capacity",
+        "rate_limit_error",
+        "too many messages of yours are waiting or being answered",
+        retry=True,
+    ),
+    Refusal(
         errors.CapacityExceeded,
         503,
         "capacity",

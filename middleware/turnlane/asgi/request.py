@@ -24,7 +24,7 @@ from turnlane.asgi.responder import LateResponder, Responder, headers_in_line
 from turnlane.asgi.settings import Settings
 from turnlane.asgi.sharing import Sharing, ask_for_plain
 from turnlane.asgi.waiting import KeptWait
-from turnlane.keys import param_of
+from turnlane.keys import param_of, principal_of_key
 from turnlane.messages import HttpMessage
 from turnlane.turns import Turn
 from turnlane.turns.chain import BroughtChain
@@ -107,7 +107,7 @@ class LanedRequest:
             if place is not None:
                 if not await self._is_to_run(place):
                     return
-                await self._ask()
+                await self._ask(place)
         except ClientGone:
             await answer_nobody(self._send)
             return
@@ -137,11 +137,13 @@ class LanedRequest:
         self._once, self._app, self._send = once, once.app, once.send
         return True
 
-    async def _ask(self) -> None:
+    async def _ask(self, place: Place) -> None:
         connection = self._connection("the body")
         self._policy = await chosen_policy(self._settings, connection)
         self._chain = await chain_brought(self._settings, connection)
         self._message, self._principal = await message_of(self._settings, self._policy, connection)
+        if self._settings.key_tells_principal and place.session_id is None:
+            self._principal = principal_of_key(place.key)
 
     def _connection(self, param: str) -> LaneConnection:
         return LaneConnection(self._scope, self._body, param)

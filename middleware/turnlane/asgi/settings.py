@@ -9,7 +9,7 @@ from turnlane.asgi.body import BodyBudget
 from turnlane.asgi.keepalive import Beats, KeepAlive, beats_from_setting
 from turnlane.asgi.matching import Matchers, matchers_from_setting
 from turnlane.duplicates import Duplicates
-from turnlane.keys import KeyExtractor, from_setting, is_scoped
+from turnlane.keys import KeyExtractor, from_setting, has_principal, is_scoped
 from turnlane.policies import Coalesce, Policy, PolicyChoice, PolicyHeader, policy_from_setting
 from turnlane.runtime import Runtime
 
@@ -43,6 +43,7 @@ class Settings:
     headers: bool
     message: Reader | None
     principal: Reader | None
+    key_tells_principal: bool
     redirect_status: int
     trust_chain: TrustChain
     beats: Beats | None
@@ -128,11 +129,22 @@ class Settings:
             headers=headers,
             message=message,
             principal=principal,
+            key_tells_principal=principal is None and _needs_principal(runtime, from_setting(key)),
             redirect_status=int(redirect_status),
             trust_chain=trust_chain,
             beats=beats_from_setting(keepalive),
             duplicates=_duplicates(idempotency, runtime),
         )
+
+
+def _needs_principal(runtime: Runtime, key: KeyExtractor) -> bool:
+    matter = runtime.lanes.limits.principals_matter
+    if matter and not has_principal(key):
+        raise ValueError(
+            "lanes with caps per principal must know for whom a request is: key=keys.scoped_by(principal, ...), or "
+            "principal="
+        )
+    return matter
 
 
 def _require_readers(**readers: object) -> None:

@@ -11,6 +11,7 @@ __all__ = (
     "LaneFull",
     "LaneReentry",
     "LanesDraining",
+    "PrincipalCapacityExceeded",
     "TurnCoalesced",
     "TurnInterrupted",
     "TurnRedirected",
@@ -162,10 +163,14 @@ class LanesDraining(LaneError):
 
 
 class CapacityExceeded(LaneError):
-    """A cap of the whole process is reached. `resource` names it, `limit` is its size."""
+    """A cap of the whole process, or of one principal, is reached. `resource` names it, `limit` is its size."""
 
     def __init__(self, key: str | None, *, resource: str, limit: int) -> None:
         self.key: str = key or ""
         self.resource: str = resource
         self.limit: int = limit
         super().__init__(f"no room: {resource} is at its limit of {limit}")
+
+
+class PrincipalCapacityExceeded(CapacityExceeded):
+    """A cap of one principal is reached; there may be room for others."""

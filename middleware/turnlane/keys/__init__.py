@@ -5,7 +5,7 @@ here are values: frozen, checked when they are made, and refusing what is ambigu
 """
 
 from turnlane.keys._body import form_field, json_body
-from turnlane.keys._compose import first_of, from_setting, overridable, scoped_by
+from turnlane.keys._compose import first_of, from_setting, has_principal, overridable, principal_of_key, scoped_by
 from turnlane.keys._contract import (
     MAX_KEY_BYTES,
     BodyExtractor,
@@ -40,6 +40,7 @@ __all__ = (
     "first_of",
     "form_field",
     "from_setting",
+    "has_principal",
     "header",
     "is_scope_only",
     "is_scoped",
@@ -51,6 +52,7 @@ __all__ = (
     "overridable",
     "param_of",
     "path",
+    "principal_of_key",
     "query",
     "raw_headers",
     "route_path",

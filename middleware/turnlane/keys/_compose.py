@@ -7,7 +7,7 @@ driver asks with the scope alone, where that is all that every part needs, and o
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Generator
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from turnlane.errors import SessionKeyRequired
 from turnlane.keys._contract import (
@@ -24,7 +24,7 @@ from turnlane.keys._contract import (
 )
 from turnlane.keys._scope import header
 
-__all__ = ("first_of", "from_setting", "overridable", "scoped_by")
+__all__ = ("first_of", "from_setting", "has_principal", "overridable", "principal_of_key", "scoped_by")
 
 Asking = Generator[KeyExtractor, str | None, str | None]
 
@@ -190,6 +190,19 @@ def from_setting(key: str | KeyExtractor) -> KeyExtractor:
     if not callable(key):
         raise ValueError(f"a session key comes from a header name or a callable of the connection, not {key!r}")
     return key
+
+
+def has_principal(extractor: KeyExtractor) -> bool:
+    """Tell whether every key `extractor` can give says for whom it is: see `principal_of_key`."""
+    if not isinstance(extractor, CompositeOfScopes | Composite):
+        return False
+    plan = extractor.plan
+    return isinstance(plan, ScopedBy) or (isinstance(plan, FirstOf) and all(map(has_principal, plan.parts)))
+
+
+def principal_of_key(key: str) -> str:
+    """Return for whom a key is that `scoped_by` has made."""
+    return unquote(key.partition("/")[0], errors="surrogatepass")
 
 
 def _composite(plan: Plan, parts: tuple[KeyExtractor, ...], param: str, *, scoped: bool) -> KeyExtractor:

@@ -3,6 +3,7 @@
 # The lanes own the private side of a turn.
 # pyright: reportPrivateUsage=false
 
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -23,7 +24,7 @@ WAITING, RUNNING = TurnState.WAITING, TurnState.RUNNING
 class Terms(NamedTuple):
     """What the members of a group agree in: who they are for, what would answer them, how they become one turn."""
 
-    principal: object
+    principal: Hashable
     target: object
     policy: Coalesce
 

@@ -13,6 +13,7 @@ import asyncio
 
 from turnlane import errors
 from turnlane.hooks import TurnQueued
+from turnlane.lanes.capacity import principal_of
 from turnlane.lanes.chains import add_nested, chain_of, cycle, lender_of
 from turnlane.lanes.coalescing import Coalescing
 from turnlane.lanes.line import Waiter
@@ -115,6 +116,7 @@ class Gate(Coalescing):
         closed = cycle(turn, chain)
         if closed is not None:
             raise self._refuse(turn, errors.LaneReentry(key, cycle=closed), "reentry")
+        self._require_room_for_principal(turn, ancestor, policy)
         # Who is called from inside a turn stands alone: its caller waits for an answer of its own.
         group = self.group_for(turn, policy) if isinstance(policy, Coalesce) and not chain else None
         if isinstance(policy, Interrupt | Rollback):
@@ -147,11 +149,31 @@ class Gate(Coalescing):
         if room is None or waiting < room:
             return
         if not held and not waiting and key not in self.paused:
-            limit = self.table.max_running or 0
-            raise self._refuse(turn, errors.CapacityExceeded(key, resource="max_running", limit=limit), "capacity")
+            raise self._refuse(turn, self._shortage(turn), "capacity")
         if isinstance(policy, Reject):
             raise self._refuse(turn, errors.LaneBusy(key, ahead=waiting + held), "busy")
         raise self._refuse(turn, errors.LaneFull(key, waiting=waiting, max_waiting=room), "full")
+
+    def _shortage(self, turn: Turn) -> errors.CapacityExceeded:
+        """Return the error for a turn that lacks nothing but a slot."""
+        limits, capacity = self.table.limits, self.table.capacity
+        if capacity is not None and not capacity.has_place(principal_of(turn)):
+            limit, resource = limits.max_running_per_principal or 0, "max_running_per_principal"
+            return errors.PrincipalCapacityExceeded(turn.key, resource=resource, limit=limit)
+        return errors.CapacityExceeded(turn.key, resource="max_running", limit=limits.max_running or 0)
+
+    def _require_room_for_principal(self, turn: Turn, ancestor: Turn | None, policy: Policy) -> None:
+        principal, limit = principal_of(turn), self.table.limits.max_waiting_per_principal
+        if limit is None or principal is None or ancestor is not None or isinstance(policy, Reject):
+            return
+        waiting = self.table.waiting_of.get(principal, 0)
+        if waiting >= limit and isinstance(policy, Interrupt | Rollback):  # whom it supersedes does not count
+            line = self.table.lines.get(turn.key, ())
+            waiting -= sum(principal_of(waiter.turn) == principal for waiter in line)
+        if waiting >= limit:
+            resource = "max_waiting_per_principal"
+            error = errors.PrincipalCapacityExceeded(turn.key, resource=resource, limit=limit)
+            raise self._refuse(turn, error, "capacity")
 
     def _take_over(self, turn: Turn, policy: Interrupt | Rollback) -> None:
         for earlier in self.table.supersede(turn.key):

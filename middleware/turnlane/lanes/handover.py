@@ -12,6 +12,7 @@ from turnlane.clock import Clock
 from turnlane.hooks import Hooks, TurnStarted
 from turnlane.lanes.chains import discard_nested
 from turnlane.lanes.home import Home
+from turnlane.lanes.limits import Limits
 from turnlane.lanes.line import Group, Line, Waiter
 from turnlane.lanes.outcomes import WEIGHT_OF_NEWEST
 from turnlane.turns.talk import Talk
@@ -29,8 +30,8 @@ class Handover(Home):
     idle one).
     """
 
-    def __init__(self, *, max_running: int | None, hooks: Hooks, clock: Clock, slow_after: float | None) -> None:
-        super().__init__(max_running=max_running, hooks=hooks, clock=clock, slow_after=slow_after)
+    def __init__(self, *, limits: Limits, hooks: Hooks, clock: Clock, slow_after: float | None) -> None:
+        super().__init__(limits=limits, hooks=hooks, clock=clock, slow_after=slow_after)
         self._last_token = 0
 
     def leave(self, turn: Turn, exc: BaseException | None) -> BaseException | None:

@@ -15,6 +15,7 @@ from turnlane.clock import Clock
 from turnlane.hooks import Hooks
 from turnlane.lanes.deadlines import Deadlines
 from turnlane.lanes.endings import Endings
+from turnlane.lanes.limits import Limits
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.outcomes import Outcomes
 from turnlane.lanes.table import Table
@@ -34,17 +35,17 @@ class Home(ABC):
     process.
     """
 
-    def __init__(self, *, max_running: int | None, hooks: Hooks, clock: Clock, slow_after: float | None) -> None:
+    def __init__(self, *, limits: Limits, hooks: Hooks, clock: Clock, slow_after: float | None) -> None:
         self.turn_id_prefix: str = ""
         self.chain_secret: bytes = b""
         self.hooks: Hooks = hooks
-        self.table: Table = Table(max_running)
+        self.table: Table = Table(limits)
         self.outcomes: Outcomes = Outcomes(hooks)
         self.paused: set[str] = set()
         self.debts: dict[str, dict[Turn, None]] = {}
         self.draining: bool = False
         self.closed_in: asyncio.AbstractEventLoop | None = None
-        self.guarded: bool = max_running is not None
+        self.guarded: bool = limits.any
         self.drains: list[asyncio.Event] = []
         self._slow_after = slow_after
         self._monotonic = clock.monotonic
@@ -57,7 +58,7 @@ class Home(ABC):
         self._endings: Endings | None = None
 
     def _is_guarded(self) -> bool:
-        return bool(self.paused or self.drains) or self.draining or self.table.max_running is not None
+        return bool(self.paused or self.drains) or self.draining or self.table.limits.any
 
     @abstractmethod
     def _expire(self, waiter: Waiter) -> None:
@@ -168,7 +169,7 @@ class Home(ABC):
                 waiter.turn._state = TurnState.ENDED
                 waiter.line = waiter.deadline = None
         paused = self.paused
-        self.table = Table(self.table.max_running)
+        self.table = Table(self.table.limits)
         for key in paused:
             self.table.pause(key)
 

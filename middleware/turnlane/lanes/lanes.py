@@ -5,17 +5,18 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from turnlane import errors
-from turnlane.arguments import optional_count, optional_seconds, seconds
+from turnlane.arguments import optional_seconds, seconds
 from turnlane.clock import Clock
 from turnlane.hooks import DrainStarted, Hooks
 from turnlane.keys import canonical
 from turnlane.lanes.gate import Gate
+from turnlane.lanes.limits import Limits
 from turnlane.lanes.scope import TurnScope
 from turnlane.policies import Coalesce, Enqueue, Policy, Rollback, Steer, policy_from_setting
 from turnlane.turns.talk import Talk
@@ -67,6 +68,10 @@ class Lanes:
         policy: what happens to a turn that finds its lane busy, unless the call says otherwise.
         max_running: how many turns run at once in this process, fair between keys; a turn nested in
             another uses its running slot. None: no limit.
+        max_running_per_principal: how many turns of one principal run at once, whatever their keys; the others wait in
+            their lines, in nobody's way. What is for no principal is not limited. None: no limit.
+        max_waiting_per_principal: how many turns of one principal wait at once, whatever their keys; the next is
+            refused with `PrincipalCapacityExceeded`. Turns nested in a running one are not. None: no limit.
         turn_timeout: seconds after which a turn's task is cancelled, unless the call says otherwise.
         slow_after: seconds after which a running turn is reported once, with its task's stack. None: never.
         hooks: whom to tell.
@@ -82,6 +87,8 @@ class Lanes:
         *,
         policy: Policy | str | None = None,
         max_running: int | None = None,
+        max_running_per_principal: int | None = None,
+        max_waiting_per_principal: int | None = None,
         turn_timeout: float | None = None,
         slow_after: float | None = 600.0,
         hooks: Hooks | None = None,
@@ -89,14 +96,19 @@ class Lanes:
     ) -> None:
         if url != "memory://":
             raise ValueError(f"lanes live in 'memory://'; {url!r} names no engine there is")
-        optional_count("max_running", max_running, least=1)
+        limits = Limits(
+            max_running=max_running,
+            max_running_per_principal=max_running_per_principal,
+            max_waiting_per_principal=max_waiting_per_principal,
+        )
         slow_after = optional_seconds("slow_after", slow_after, above_zero=True)
         self.url: str = url
         self.hooks: Hooks = hooks if hooks is not None else Hooks()
         self.policy: Policy = Enqueue() if policy is None else policy_from_setting(policy)
         self.turn_timeout: float | None = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
         self.clock: Clock = clock if clock is not None else Clock()
-        self.gate: Gate = Gate(max_running=max_running, hooks=self.hooks, clock=self.clock, slow_after=slow_after)
+        self.limits: Limits = limits
+        self.gate: Gate = Gate(limits=limits, hooks=self.hooks, clock=self.clock, slow_after=slow_after)
 
     def __repr__(self) -> str:
         table = self.gate.table
@@ -129,7 +141,7 @@ class Lanes:
         policy: Policy | str | None = None,
         turn_timeout: float | None = None,
         message: Any = None,
-        principal: object = None,
+        principal: Hashable = None,
     ) -> TurnScope:
         """Return the block of one turn: `async with lanes.turn(key) as turn:`.
 
@@ -140,13 +152,16 @@ class Lanes:
             policy: what happens if the lane is busy.
             turn_timeout: seconds after which the turn's task is cancelled.
             message: what the turn is to answer, of any type; `Coalesce` and `Steer` hand it to other turns.
-            principal: who it is for; messages of different ones never become one turn.
+            principal: who it is for, hashable; messages of different ones never become one turn, and each has the
+                same share of what is limited per principal.
 
         Raises:
+            TypeError: the principal can not be hashed.
             ValueError: the policy is `Coalesce` or `Steer` and there is no message; or `Rollback`, which is for
                 `Runtime.turn`.
             SessionKeyInvalid, SessionKeyRequired: the key is not acceptable, or blank.
-            LaneBusy, LaneFull, WaitTimeout, LaneReentry, LanesDraining, CapacityExceeded, TurnInterrupted:
+            LaneBusy, LaneFull, WaitTimeout, LaneReentry, LanesDraining, CapacityExceeded, PrincipalCapacityExceeded,
+            TurnInterrupted:
                 on entering, the turn did not get its lane.
             NotConfigured: on entering, these lanes are in use in another event loop.
             TurnCoalesced, TurnSteered: on entering, another turn answers the message.
@@ -164,10 +179,11 @@ class Lanes:
         policy: Policy | str | None = None,
         turn_timeout: float | None = None,
         message: Any = None,
-        principal: object = None,
+        principal: Hashable = None,
     ) -> TurnScope:
         """Do the same for a runtime, which gives the turn what its policy needs before it runs."""
         found = _canonical(key)
+        hash(principal)
         chosen = self.policy if policy is None else policy_from_setting(policy)
         timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True) or self.turn_timeout
         if message is None and isinstance(chosen, Coalesce | Steer):

@@ -45,9 +45,12 @@ class Leaving(Handover):
     def _take_out(self, waiter: Waiter) -> None:
         self._forget_wait(waiter)
         self.table.withdraw(waiter)
-        if waiter.group is not None and not waiter.group.members:
+        deserted = waiter.group is not None and not waiter.group.members
+        if deserted and waiter.group is not None:
             self.forget_window(waiter.group)
-            self.hand_over(self.table.promote(waiter.turn.key))  # who stood behind a window nobody waits for now
+        if deserted or self.table.capacity is not None:
+            # Who stood behind a window that nobody waits for now, or behind somebody whose principal has no place.
+            self.hand_over(self.table.promote(waiter.turn.key))
 
     def _forget_wait(self, waiter: Waiter) -> None:
         if waiter.deadline is not None:

@@ -8,52 +8,47 @@ superseding a line costs one step per turn that is told.
 # The lanes own the private side of a turn.
 # pyright: reportPrivateUsage=false
 
-from collections import OrderedDict
+from collections.abc import Hashable
 from typing import cast
 
+from turnlane.lanes.capacity import Capacity, principal_of
+from turnlane.lanes.limits import Limits
 from turnlane.lanes.line import Group, Line, Waiter
 from turnlane.turns.turn import Turn
 
-__all__ = ("Slot", "Table")
-
-
-class Slot:
-    """One of the `max_running` places; nested turns and their ancestor share one."""
-
-    __slots__ = ("users",)
-
-    def __init__(self) -> None:
-        self.users: int = 1
+__all__ = ("Table",)
 
 
 class Table:
     """The state of all lanes of one event loop.
 
-    Mutable: `holders` (who runs, by key), `lines` (only keys where somebody waits or that are paused),
-    `waiting` (their sum), and with `max_running` also `slots` (of each running turn), `used` (distinct
-    slots) and `ready` (keys whose head lacks nothing but a slot, in the order they became so).
+    Mutable: `holders` (who runs, by key), `lines` (only keys where somebody waits or that are paused), `waiting` (their
+    sum) and `waiting_of` (that of each principal, where it is limited), `capacity` (None where any number may run).
 
-    Invariants: a key with somebody to start (`Line.first`), no holder and no pause is in `ready`; `ready` is empty
-    while a slot is free; an idle key is in none of them.
+    Invariants: a key with somebody to start (`Line.first`), no holder and no pause stands in `capacity`; an idle key is
+    in none of them.
     """
 
-    __slots__ = ("holders", "lines", "max_running", "ready", "slots", "used", "waiting")
+    __slots__ = ("capacity", "holders", "limits", "lines", "waiting", "waiting_of")
 
-    def __init__(self, max_running: int | None = None) -> None:
-        self.max_running: int | None = max_running
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits: Limits = limits or Limits()
         self.holders: dict[str, Turn] = {}
         self.lines: dict[str, Line] = {}
         self.waiting: int = 0
-        self.slots: dict[Turn, Slot] = {}
-        self.used: int = 0
-        self.ready: OrderedDict[str, Line] = OrderedDict()
+        self.waiting_of: dict[Hashable, int] = {}
+        self.capacity: Capacity | None = self.make_capacity() if self.limits.running_is_limited else None
+
+    def make_capacity(self) -> Capacity:
+        """Return what counts the running slots."""
+        return Capacity(self.limits.max_running, self.limits.max_running_per_principal)
 
     def enter(self, turn: Turn, ancestor: Turn | None) -> bool:
         """Give the lane to an arriving turn if nothing stands in its way; tell whether it was given."""
         key = turn.key
         if key in self.holders or key in self.lines:
             return False
-        if self.max_running is not None and not self._take_slot(turn, ancestor, None):
+        if self.capacity is not None and not self.capacity.take(turn, ancestor, None):
             return False
         self.holders[key] = turn
         return True
@@ -71,9 +66,9 @@ class Table:
             line = self.lines[key] = Line(key)
         line.append(waiter)
         waiter.position = line.size - 1 + (key in self.holders)
-        self.waiting += 1
-        if line.first() is None:
-            self.ready.pop(key, None)  # a group that somebody has joined
+        self._count(waiter, 1)
+        if line.first() is None and self.capacity is not None:
+            self.capacity.leave(key)  # a group that somebody has joined
         return self._promote(line)
 
     def supersede(self, key: str) -> list[Waiter]:
@@ -82,19 +77,19 @@ class Table:
         gone: list[Waiter] = []
         while line is not None and line.head is not None:
             gone.append(line.head)
+            self._count(line.head, -1)
             line.remove(line.head)
-            self.waiting -= 1
         if line is not None:
             self._forget_if_empty(line)
         return gone
 
     def withdraw(self, waiter: Waiter) -> bool:
-        """Take a waiter out of its line; tell whether it still stood there."""
+        """Take a waiter out of its line; tell whether it still stood there. Who comes next is for `promote` to say."""
         line = waiter.line
         if line is None:
             return waiter.leave_carrier()
+        self._count(waiter, -1)
         line.remove(waiter)
-        self.waiting -= 1
         self._forget_if_empty(line)
         return True
 
@@ -117,7 +112,7 @@ class Table:
             if line is None:
                 line = self.lines[key] = Line(key)
             line.prepend(waiter)
-            self.waiting += 1
+            self._count(waiter, 1)
         for group in {waiter.group for waiter in absorbed if waiter.group is not None}:
             group.members = dict.fromkeys(absorbed)
 
@@ -129,15 +124,17 @@ class Table:
         del self.holders[key]
         granted: list[Waiter] = []
         line = self.lines.get(key)
-        if self.max_running is not None:
-            self._give_back(turn)
+        if self.capacity is not None:
+            self.capacity.give_back(turn)
             # Those who were ready first come first; the line of this key goes behind them.
             if line is not None:
-                self._mark_ready(line)
-            self._fill(granted)
+                self._stand(line, self.capacity)
+            self._fill(self.capacity, granted)
             line = self.lines.get(key)
         if line is not None:
             granted += self._promote(line)
+        if self.capacity is not None:
+            self._fill(self.capacity, granted)
         return granted
 
     def pause(self, key: str) -> None:
@@ -146,7 +143,8 @@ class Table:
         if line is None:
             line = self.lines[key] = Line(key)
         line.paused = True
-        self.ready.pop(key, None)
+        if self.capacity is not None:
+            self.capacity.leave(key)
 
     def resume(self, key: str) -> list[Waiter]:
         """Undo `pause`; return who has a lane now."""
@@ -162,12 +160,10 @@ class Table:
         head = line.first()
         if head is None or line.paused or line.key in self.holders:
             return []
-        if self.max_running is not None:
-            # Whoever became ready earlier is served first while slots are short, unless the slot is lent.
-            if not self._take_slot(head.turn, head.ancestor, line):
-                self._mark_ready(line)
-                return []
-            self.ready.pop(line.key, None)
+        # Whoever became ready earlier is served first while slots are short, unless the slot is lent.
+        if self.capacity is not None and not self.capacity.take(head.turn, head.ancestor, line):
+            self._stand(line, self.capacity)
+            return []
         return [self._pass_on(line)]
 
     def _pass_on(self, line: Line) -> Waiter:
@@ -175,70 +171,44 @@ class Table:
         first = cast("Waiter", line.first())
         group = first.group
         if group is None:
+            self._count(first, -1)
             line.remove(first)
-            self.waiting -= 1
         else:
             members = list(group.members)
             for waiter in members:
+                self._count(waiter, -1)
                 line.remove(waiter)
                 waiter.carrier = first
-            self.waiting -= len(members)
             first.carrier, first.absorbed = None, members[:-1]
         if line.head is None and not line.paused:
             del self.lines[line.key]
         self.holders[line.key] = first.turn
         return first
 
-    def _mark_ready(self, line: Line) -> None:
-        if line.first() is not None and not line.paused and line.key not in self.holders:
-            self.ready.setdefault(line.key, line)
+    def _stand(self, line: Line, capacity: Capacity) -> None:
+        if not line.paused and line.key not in self.holders:
+            capacity.stand(line)
 
-    def _fill(self, granted: list[Waiter]) -> None:
-        while self.ready and self.max_running is not None and self.used < self.max_running:
-            _, line = self.ready.popitem(last=False)
+    def _fill(self, capacity: Capacity, granted: list[Waiter]) -> None:
+        line = capacity.next_ready()
+        while line is not None:
             granted += self._promote(line)
+            line = capacity.next_ready()
 
     def _forget_if_empty(self, line: Line) -> None:
-        if line.first() is None:
-            self.ready.pop(line.key, None)
+        if line.first() is None and self.capacity is not None:
+            self.capacity.leave(line.key)
         if line.head is None and not line.paused and self.lines.get(line.key) is line:
             del self.lines[line.key]
 
-    def _take_slot(self, turn: Turn, ancestor: Turn | None, line: Line | None) -> bool:
-        slot = self._slot_of(ancestor)
-        if slot is None and self.max_running is not None and self.used < self.max_running:
-            self.used += 1
-            self.slots[turn] = Slot()
-            return True
-        if slot is None and line is not None:
-            slot = self._lent_slot(line)
-        if slot is None:
-            return False
-        slot.users += 1
-        self.slots[turn] = slot
-        return True
-
-    def _slot_of(self, turn: Turn | None) -> Slot | None:
-        """Return the slot of the nearest of a turn and its ancestors that has one."""
-        while turn is not None:
-            slot = self.slots.get(turn)
-            if slot is not None:
-                return slot
-            turn = turn._parent
-        return None
-
-    def _lent_slot(self, line: Line) -> Slot | None:
-        """Return the slot of the first chain that waits in this line; those that have ended lend nothing any more."""
-        while line.nested:
-            waiter = next(iter(line.nested))
-            slot = self._slot_of(waiter.ancestor)
-            if slot is not None:
-                return slot
-            del line.nested[waiter]
-        return None
-
-    def _give_back(self, turn: Turn) -> None:
-        slot = self.slots.pop(turn)
-        slot.users -= 1
-        if slot.users == 0:
-            self.used -= 1
+    def _count(self, waiter: Waiter, step: int) -> None:
+        self.waiting += step
+        if self.limits.max_waiting_per_principal is None:
+            return
+        principal = principal_of(waiter.turn)
+        if principal is not None:
+            count = self.waiting_of.get(principal, 0) + step
+            if count:
+                self.waiting_of[principal] = count
+            else:
+                del self.waiting_of[principal]

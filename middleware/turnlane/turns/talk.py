@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Self
 
 __all__ = ("Shared", "Steered", "Steering", "Talk")
@@ -140,11 +140,11 @@ class Talk:
         "told",
     )
 
-    def __init__(self, message: Any = None, principal: object = None, target: object = None) -> None:
+    def __init__(self, message: Any = None, principal: Hashable = None, target: object = None) -> None:
         self.messages: tuple[Any, ...] = () if message is None else (message,)
         self.message: Any = message
         self.dropped: tuple[Any, ...] = ()
-        self.principal: object = principal
+        self.principal: Hashable = principal
         self.target: object = target
         self.steering: Steering | None = None
         self.result: Any = None
