@@ -34,14 +34,15 @@ RANKS = {
     "turnlane.turns.agent": 4,
     "turnlane.turns.opening": 4,
     "turnlane.drain": 4,
-    "turnlane.runtime": 5,
-    "turnlane.asgi": 6,
+    "turnlane.parts": 5,
+    "turnlane.runtime": 6,
+    "turnlane.asgi": 7,
     "turnlane.httpx": 3,
-    "turnlane.testing": 6,
-    "turnlane.cli": 7,
-    "turnlane.__main__": 8,
-    "turnlane": 8,
-    "turnlane_integrations": 9,
+    "turnlane.testing": 7,
+    "turnlane.cli": 8,
+    "turnlane.__main__": 9,
+    "turnlane": 9,
+    "turnlane_integrations": 10,
 }
 
 SOURCES = tuple(package_sources())

@@ -201,6 +201,13 @@ def test_an_owned_write_is_never_told_wherever_they_meet(
     assert begins > 10, f"seed {seed}"
 
 
+def test_a_file_that_goes_between_two_calls_of_a_look_that_insists_was_deleted(tmp_path: Path) -> None:
+    """Its deletion has begun; it is renamed when the look has seen it and before it has read it."""
+    for begins in range(10, 30):
+        for halts in range(1, 12):
+            look_beside(tmp_path, delete_and_begin_anew, begins=begins, halts=halts, ends=begins + 2, insist=True)
+
+
 def test_an_edit_beside_it_is(tmp_path: Path) -> None:
     """The staging can find one: what nobody owns is told while the look is halted after it."""
     with prepared(tmp_path) as path:

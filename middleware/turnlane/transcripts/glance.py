@@ -48,7 +48,7 @@ class Glance:
 
     def owned(self, session_id: str, record: Record, payload: bytes, *, boot: bytes) -> Sight:
         """Hold the file against the record; the caller reads that again afterwards."""
-        owned, before, fingerprint = record.state, self.before, self._fingerprint()
+        owned, before, (fingerprint, is_file) = record.state, self.before, self._status()
         base = Sight(
             session_id=session_id, record=record.number, version=record.version, state=owned, fingerprint=fingerprint
         )
@@ -59,7 +59,7 @@ class Glance:
         quick = None if self._thorough or record.intent is not None else self._quick(base, record, outline)
         if quick is not None:
             return quick
-        if not stat.S_ISREG(self._mode()):
+        if not is_file:
             return replace(base, kind="replaced", outline=outline)
         if self._thorough and fingerprint.size > owned.length:
             # Owned appends may go on while it is read: what was owned when that began must stand all the same.
@@ -104,7 +104,7 @@ class Glance:
 
     def foreign(self) -> Sight:
         """Hold a file of another program against the last look."""
-        before, fingerprint = self.before, self._fingerprint()
+        before, (fingerprint, is_file) = self.before, self._status()
         if fingerprint is None:
             return Sight(kind=None if before is None or before.fingerprint is None else "deleted")
         if before is not None and before.fingerprint == fingerprint and not self._thorough:
@@ -112,7 +112,7 @@ class Glance:
         earlier = None if before is None else before.outline
         replaced = before is not None and before.fingerprint is not None and before.fingerprint[:2] != fingerprint[:2]
         base = Sight(fingerprint=fingerprint)
-        if not stat.S_ISREG(self._mode()):
+        if not is_file:
             return replace(base, kind=None if before is None or before.fingerprint == fingerprint else "replaced")
         if not replaced and not self._thorough and earlier is not None:
             grown = self._appended(earlier, fingerprint)
@@ -134,13 +134,13 @@ class Glance:
 
     # -- small things
 
-    def _fingerprint(self) -> Fingerprint | None:
+    def _status(self) -> tuple[Fingerprint | None, bool]:
+        """Return the fingerprint of what is there, and whether that is a file: by one call, it may go any moment."""
         status = self._files.status_of(self.path)
-        return None if status is None else Fingerprint.of(status)
+        return (None, False) if status is None else (Fingerprint.of(status), stat.S_ISREG(status.st_mode))
 
-    def _mode(self) -> int:
-        status = self._files.status_of(self.path)
-        return 0 if status is None else status.st_mode
+    def _fingerprint(self) -> Fingerprint | None:
+        return self._status()[0]
 
     def _outline_of(self, owned: State) -> Outline | None:
         """Return the outline of what is owned, if it was read when it was that."""

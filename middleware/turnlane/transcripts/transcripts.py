@@ -14,14 +14,16 @@ from typing import Any, Literal, Self
 
 from turnlane.arguments import days, optional_count, seconds
 from turnlane.clock import Clock
-from turnlane.errors import TranscriptError, TranscriptReentry, TranscriptUnavailable
+from turnlane.errors import TranscriptReentry, TranscriptUnavailable
 from turnlane.hooks import Hooks
-from turnlane.transcripts.contract import Author, TranscriptStore, UnownedEdit
+from turnlane.transcripts.contract import TranscriptStore
 from turnlane.transcripts.entries import Entry, encoded
+from turnlane.transcripts.given import author_of, require_id, require_one_of, require_policy
 from turnlane.transcripts.locking import Lines, WriteLock
 from turnlane.transcripts.outings import Outings
+from turnlane.transcripts.short_writes import ShortWrites
 from turnlane.transcripts.stores import store_at
-from turnlane.transcripts.takeover import TakeoverPolicy, rescue, takeover_of, tell_loss
+from turnlane.transcripts.takeover import TakeoverPolicy
 from turnlane.transcripts.transcript import Transcript
 from turnlane.transcripts.working import to_its_end
 from turnlane.turns import current_turn
@@ -30,8 +32,6 @@ __all__ = ("Transcripts",)
 
 logger: logging.Logger = logging.getLogger("turnlane.transcripts")
 
-MAX_ID_BYTES = 512
-MAX_TURN_BYTES = 80
 DAY = 86400.0
 BETWEEN_SWEEPS = 3600.0
 
@@ -88,10 +88,10 @@ class Transcripts:
         hooks: Hooks | None = None,
         clock: Clock | None = None,
     ) -> None:
-        _require("at_open", at_open, ("flag", "raise"))
-        _require("verify", verify, ("bounded", "always"))
-        _require("durability", durability, ("process", "power"))
-        _require_policy(on_takeover)
+        require_one_of("at_open", at_open, ("flag", "raise"))
+        require_one_of("verify", verify, ("bounded", "always"))
+        require_one_of("durability", durability, ("process", "power"))
+        require_policy(on_takeover)
         optional_count("verify_up_to", verify_up_to, least=0)
         self.hooks: Hooks = hooks if hooks is not None else Hooks()
         self.lock_timeout: float = seconds("lock_timeout", lock_timeout)
@@ -116,6 +116,7 @@ class Transcripts:
                 clock=clock,
             )
         self._lines = Lines()
+        self._short = ShortWrites(self.store, self._lines, self.lock_timeout, self.hooks)
         self.outings: Outings = Outings()
         # The open transcripts of a call chain, innermost first. One variable for each object, which dies with it.
         self._chain: ContextVar[tuple[Transcript, ...]] = ContextVar("turnlane_open_transcripts", default=())
@@ -164,10 +165,10 @@ class Transcripts:
             TranscriptCorrupt: a line is not an entry.
             TranscriptUnavailable: the store could not.
         """
-        _require_id(session_id)
-        _require_policy(on_takeover or "raise")
+        require_id(session_id)
+        require_policy(on_takeover or "raise")
         adopt = (at_open or self._at_open) == "flag"
-        author = _author(turn, token)
+        author = author_of(turn, token)
         if self._open_here(session_id) is not None:
             raise TranscriptReentry(session_id, asked="opening it again")
         handle = await self.store.attach(session_id)
@@ -208,14 +209,14 @@ class Transcripts:
             TranscriptTakeover: somebody changed the transcript who does not own it; the entries are in the salvage.
             TranscriptBusy, StaleTurn, TranscriptUnavailable: it was not stored; the entries are in the salvage.
         """
-        _require_id(session_id)
+        require_id(session_id)
         open_here = self._open_here(session_id)
         if open_here is not None:
             await open_here.append(*entries)
             return
-        lines, author = encoded(entries), _author(turn, token)
+        lines, author = encoded(entries), author_of(turn, token)
         if lines:
-            await to_its_end(asyncio.ensure_future(self._append(session_id, lines, author)))
+            await to_its_end(asyncio.ensure_future(self._short.append(session_id, lines, author)))
 
     async def take_out(self, session_id: str, of: str, *, token: int | None = None, turn: str = "") -> int:
         """Take away what a turn has appended, also one whose process has died; see `Transcript.take_out`.
@@ -234,8 +235,8 @@ class Transcripts:
             TranscriptUnavailable: these transcripts note no turns.
             TranscriptError: as `open` and `Transcript.take_out`; nothing was taken away.
         """
-        _require_id(session_id)
-        _author(of, token)
+        require_id(session_id)
+        author_of(of, token)
         if not self.store.traces_turns:
             reason = "these transcripts do not note which turn wrote what: trace_turns=True"
             raise TranscriptUnavailable(self.store.where, operation="roll a turn back", reason=reason)
@@ -255,7 +256,7 @@ class Transcripts:
             TranscriptCorrupt: a line is not an entry. Nothing is skipped.
             TranscriptUnavailable: the store could not.
         """
-        _require_id(session_id)
+        require_id(session_id)
         optional_count("last", last, least=0)
         return await self.store.read(session_id, last)
 
@@ -278,10 +279,11 @@ class Transcripts:
             TranscriptReentry: this call chain has it open.
             TranscriptBusy, StaleTurn, TranscriptUnavailable: it was not deleted.
         """
-        _require_id(session_id)
+        require_id(session_id)
         if self._open_here(session_id) is not None:
             raise TranscriptReentry(session_id, asked="deleting it")
-        await to_its_end(asyncio.ensure_future(self._delete(session_id, _author(turn, token))))
+        deleting = self._short.delete(session_id, author_of(turn, token), at=self._clock.wall())
+        await to_its_end(asyncio.ensure_future(deleting))
         if self._clock.monotonic() >= self._sweep_at:
             try:
                 await self.sweep()
@@ -298,39 +300,6 @@ class Transcripts:
         """
         self._sweep_at = self._clock.monotonic() + BETWEEN_SWEEPS
         return await self.store.sweep(self._clock.wall() - self._retain)
-
-    async def _delete(self, session_id: str, author: Author) -> None:
-        handle = await self.store.attach(session_id)
-        lock = WriteLock(self._lines, session_id, handle, self.lock_timeout)
-        try:
-            await lock.take()
-            await handle.delete(author, at=self._clock.wall())
-        finally:
-            await lock.let_go()
-            await handle.aclose()
-
-    async def _append(self, session_id: str, lines: tuple[bytes, ...], author: Author) -> None:
-        try:
-            handle = await self.store.attach(session_id)
-            lock = WriteLock(self._lines, session_id, handle, self.lock_timeout)
-            try:
-                await lock.take()
-                await handle.join(author)
-                tell_loss(self.hooks, handle, session_id, author)
-                await handle.append(lines, author)
-            except UnownedEdit as edit:
-                error = takeover_of(edit.finding, handle, author, phase="append")
-                salvaged = await rescue(self.store, session_id, lines, author, reason=error)
-                raise takeover_of(edit.finding, handle, author, phase="append", salvaged=salvaged) from None
-            finally:
-                await lock.let_go()
-                await handle.aclose()
-        except TranscriptError as error:
-            if getattr(error, "kind", None) is None:
-                salvaged = await rescue(self.store, session_id, lines, author, reason=error)
-                if salvaged:
-                    error.add_note(f"what was to be stored is in {salvaged}")
-            raise
 
     def _open_here(self, session_id: str) -> Transcript | None:
         for transcript in self._chain.get():
@@ -357,34 +326,3 @@ class Transcripts:
                 self._chain.reset(before)
             except ValueError:
                 pass  # left in another context, as a generator that is closed elsewhere is
-
-
-def _require(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-
-
-def _require_policy(policy: object) -> None:
-    if not callable(policy):
-        _require("on_takeover", policy, ("raise", "accept"))
-
-
-def _author(turn: object, token: object) -> Author:
-    if not isinstance(turn, str) or len(turn.encode("utf-8", "surrogatepass")) > MAX_TURN_BYTES or _is_no_utf8(turn):
-        raise ValueError(f"a turn's id is text of at most {MAX_TURN_BYTES} bytes of UTF-8: {turn!r}")
-    if token is not None and (isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < 2**63):
-        raise ValueError(f"a token is a whole number from 0 to 2**63 - 1: {token!r}")
-    return Author(turn=turn, token=token)
-
-
-def _is_no_utf8(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _require_id(session_id: object) -> None:
-    if not isinstance(session_id, str) or not session_id:
-        raise ValueError(f"a session id is text, and not empty: {session_id!r}")
-    if len(session_id.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
-        raise ValueError(f"a session id has at most {MAX_ID_BYTES} bytes")
-    if "\0" in session_id:
-        raise ValueError("a session id holds no NUL")
