@@ -38,6 +38,17 @@ def failing(error: BaseException, *messages: Message) -> Any:
     return app
 
 
+@pytest.mark.parametrize("redirect_status", [409, 202])
+async def test_a_message_that_a_call_of_the_app_gave_to_another_turn(way: str, redirect_status: Any) -> None:
+    """`redirect_status=` counts, whoever started the turn that was none: the middleware, or the app by `agent_turn`."""
+    app = StagedApp()
+    app.steps["it"] = failing(errors.TurnCoalesced("k", turn="turn-1", into="turn-2"))
+    async with serving(laned(app, way=way, redirect_status=redirect_status)) as driver:
+        response = await post(driver, "alice", "it").response()
+    assert (response.status, response.json()["status"]) == (redirect_status, redirect_status)
+    assert response.json()["into"] == "turn-2"
+
+
 @pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
 async def test_a_foreign_error_is_passed_on_as_it_is(way: str, error: Exception) -> None:
     """The very object, nothing sent in its place, the lane free, the record says failed."""

@@ -57,7 +57,7 @@ async def answer_nobody(send: Send) -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def answer_failed(error: BaseException, responder: Responder, lanes: Lanes) -> None:
+async def answer_failed(error: BaseException, responder: Responder, lanes: Lanes, *, redirect_status: int) -> None:
     """Tell the client of an error that left the app, as far as that can still be told; raise what is not ours.
 
     Before the response has begun it is an ordinary response; a stream of events ends with it; any other response is
@@ -68,7 +68,7 @@ async def answer_failed(error: BaseException, responder: Responder, lanes: Lanes
         if not isinstance(error, REFUSED):
             raise error
         if responder.start is None:
-            await answer(error, responder.send, lanes)
+            await answer(error, responder.send, lanes, redirect_status=redirect_status)
         elif responder.ended:
             # The client has its reply. An interruption of what ran after it is nobody's failure, all else is.
             if not isinstance(error, TurnInterrupted):

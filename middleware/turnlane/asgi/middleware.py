@@ -239,7 +239,8 @@ class LaneMiddleware:
             if failure is not error:
                 failure.__cause__ = error
             try:
-                await answer_failed(failure, responder, self.runtime.lanes)
+                redirect_status = self._settings.redirect_status
+                await answer_failed(failure, responder, self.runtime.lanes, redirect_status=redirect_status)
             finally:
                 del failure  # it knows this frame
             return

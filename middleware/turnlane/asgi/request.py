@@ -266,7 +266,9 @@ class LanedRequest:
             reset_current(context)
             failure = await self._leave(failure)
             if failure is not None:
-                await answer_failed(failure, responder, settings.runtime.lanes)
+                await answer_failed(
+                    failure, responder, settings.runtime.lanes, redirect_status=settings.redirect_status
+                )
         finally:
             failure = None  # it knows this frame
 
