@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import handoff, keepalive, memory, middleware, monitor, server, transcripts
+from benchmarks import handoff, keepalive, memory, middleware, monitor, principals, server, transcripts
 from benchmarks.report import Programme, main
 
 PROGRAMMES: dict[str, Programme] = {
@@ -10,6 +10,7 @@ PROGRAMMES: dict[str, Programme] = {
     "handoff": handoff.benchmark,
     "memory": memory.benchmark,
     "server": server.benchmark,
+    "principals": principals.benchmark,
     "keepalive": keepalive.benchmark,
     "transcripts": transcripts.benchmark,
     "monitor": monitor.benchmark,

@@ -19,10 +19,10 @@ BODY = b'{"input":"hello"}'
 OK, END_OF_HEAD, LENGTH = b"HTTP/1.1 200 ", b"\r\n\r\n", b"content-length: "
 
 
-def request_bytes(path: str, key: str) -> bytes:
+def request_bytes(path: str, key: str, more: str = "") -> bytes:
     head = (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: application/json\r\naccept-encoding: gzip, deflate\r\n"
-        f"user-agent: load/1.0\r\n{HEADER.decode()}: {key}\r\n"
+        f"user-agent: load/1.0\r\n{HEADER.decode()}: {key}\r\n{more}"
         f"content-length: {len(BODY)}\r\ncontent-type: application/json\r\n\r\n"
     )
     return head.encode() + BODY
@@ -38,6 +38,8 @@ class Group:
 
 class Connection(asyncio.Protocol):
     """Sends the next request when the answer to the last is complete, until it is told to stop."""
+
+    accepted: tuple[bytes, ...] = (OK,)
 
     def __init__(self, requests: list[bytes], group: Group) -> None:
         self.requests = requests
@@ -62,19 +64,23 @@ class Connection(asyncio.Protocol):
         end = received.find(END_OF_HEAD)
         if end < 0:
             return
-        if not received.startswith(OK):
+        if not received.startswith(self.accepted):
             self.stop(wrong=True)
             return
         start = received.find(LENGTH, 0, end) + len(LENGTH)
         length = int(received[start : received.index(b"\r", start)])
         if len(received) < end + len(END_OF_HEAD) + length:
             return
-        self.group.took.append(time.perf_counter() - self.began)
+        self.note(received[:end])
         self.received = b""
         if self.stopping:
             self.stop()
         else:
             self.send_next()
+
+    def note(self, head: bytes) -> None:
+        """Note an answer that has come; `head` is its first line and its headers."""
+        self.group.took.append(time.perf_counter() - self.began)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.stop(wrong=True)

@@ -80,23 +80,23 @@ def child(*command: str) -> Generator[Child, None, None]:
 class Bench:
     """Servers, by name, and the client that loads them."""
 
-    def __init__(self, stack: ExitStack, loop: str, variants: tuple[str, ...]) -> None:
-        self.client = stack.enter_context(child(load_process.__name__))
+    def __init__(
+        self, stack: ExitStack, loop: str, variants: tuple[str, ...], client: str = load_process.__name__
+    ) -> None:
+        self.client = stack.enter_context(child(client))
         self.servers = {
             name: stack.enter_context(child(server_process.__name__, name, loop, HTTP_OF[loop])) for name in variants
         }
         self.ports = {name: int(server.read()) for name, server in self.servers.items()}
 
-    def load(self, name: str, cold: int, hot: int, seconds: float) -> tuple[Answer, float]:
+    def load(self, name: str, **asked: Any) -> tuple[Answer, float]:
         """Load one server; return what the client saw and the seconds of processor time the server took."""
         server, port = self.servers[name], self.ports[name]
         before = float(server.ask("time"))
-        answer: Answer = json.loads(
-            self.client.ask(json.dumps({"port": port, "cold": cold, "hot": hot, "seconds": seconds}))
-        )
-        wrong = answer["cold"]["wrong"] + answer["hot"]["wrong"]
+        answer: Answer = json.loads(self.client.ask(json.dumps({"port": port, **asked})))
+        wrong = sum(group["wrong"] for group in answer.values())
         if wrong:
-            raise RuntimeError(f"{name}: {wrong:.0f} requests were not answered with 200")
+            raise RuntimeError(f"{name}: {wrong:.0f} requests were not answered as they should be")
         return answer, float(server.ask("time")) - before
 
 
@@ -109,11 +109,11 @@ def processor_time(report: Report, options: Options, loop: str) -> None:
     with ExitStack() as stack:
         bench, order, randomly = Bench(stack, loop, variants), list(variants), options.random
         for name in order:
-            bench.load(name, CONNECTIONS, 0, seconds / 2)
+            bench.load(name, cold=CONNECTIONS, hot=0, seconds=seconds / 2)
         for _ in range(rounds):
             randomly.shuffle(order)
             for name in order:
-                answer, used = bench.load(name, CONNECTIONS, 0, seconds)
+                answer, used = bench.load(name, cold=CONNECTIONS, hot=0, seconds=seconds)
                 took[name].append(used / answer["cold"]["requests"])
                 rate[name].append(answer["cold"]["requests"] / seconds)
     report.heading(
@@ -139,11 +139,11 @@ def hammered_key(report: Report, options: Options, loop: str) -> None:
         bench, randomly = Bench(stack, loop, variants), options.random
         order = [(name, hot) for name in variants for hot in (0, HOT)]
         for name, hot in order:
-            bench.load(name, CONNECTIONS - HOT, hot, seconds / 4)
+            bench.load(name, cold=CONNECTIONS - HOT, hot=hot, seconds=seconds / 4)
         for _ in range(rounds):
             randomly.shuffle(order)
             for name, hot in order:
-                found[name, hot].append(bench.load(name, CONNECTIONS - HOT, hot, seconds)[0])
+                found[name, hot].append(bench.load(name, cold=CONNECTIONS - HOT, hot=hot, seconds=seconds)[0])
     report.heading(
         f"uvicorn ({HTTP_OF[loop]}, {loop}), {CONNECTIONS - HOT} connections with other keys, without and with {HOT}"
         f" on one key whose turns take {server_process.TURN_SECONDS * 1000:.0f} ms: {rounds} x {seconds} s"
@@ -156,8 +156,6 @@ def hammered_key(report: Report, options: Options, loop: str) -> None:
         report.row(name, *(f"{cell * 1000:.2f}" for cell in cells), f"{ratio:.2f}")
         if name == LANE:
             report.limit(f"p99 of other keys, one key hammered / not, {HTTP_OF[loop]}, {loop}", ratio, 1.3)
-            added = statistics.median(b["p99"] - a["p99"] for a, b in zip(quiet, loud, strict=True)) * 1000
-            report.limit(f"ms that a hammered key adds to p99 of other keys, {HTTP_OF[loop]}, {loop}", added, 5)
 
 
 def benchmark(report: Report, options: Options) -> None:

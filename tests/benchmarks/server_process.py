@@ -20,9 +20,21 @@ from uvicorn.config import HTTPProtocolType
 
 from benchmarks.peers import HEADER, DefaultDictLock, NoOp
 from benchmarks.report import new_loop
-from turnlane import LaneMiddleware
+from turnlane import LaneMiddleware, Lanes, keys
 
-TURN_SECONDS = 0.001
+TURN_SECONDS, LONG_TURN_SECONDS = 0.001, 0.02
+USER = "x-user"
+NO_CAPS, CAPS = "Lanes without caps", "Lanes with caps"
+
+
+def user_of(connection: keys.Connection) -> str | None:
+    """Say for whom a request is; who asks here is believed."""
+    return next((value.decode() for name, value in connection.scope["headers"] if name == USER.encode()), None)
+
+
+def of_principals(lanes: Lanes) -> list[Middleware]:
+    return [Middleware(LaneMiddleware, key=keys.scoped_by(user_of, HEADER.decode()), lanes=lanes)]
+
 
 VARIANTS: dict[str, list[Middleware]] = {
     "bare": [],
@@ -32,6 +44,8 @@ VARIANTS: dict[str, list[Middleware]] = {
         Middleware(LaneMiddleware, key=HEADER.decode(), headers=False, trusted_keys=True),
     ],
     "LaneMiddleware": [Middleware(LaneMiddleware, key=HEADER.decode(), trusted_keys=True)],
+    NO_CAPS: of_principals(Lanes(max_running=8)),
+    CAPS: of_principals(Lanes(max_running=8, max_running_per_principal=2, max_waiting_per_principal=50)),
 }
 
 
@@ -44,8 +58,14 @@ async def turn(_: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
+async def long_turn(_: Request) -> PlainTextResponse:
+    await asyncio.sleep(LONG_TURN_SECONDS)
+    return PlainTextResponse("ok")
+
+
 def app_of(variant: str) -> Starlette:
-    routes = [Route("/quick", quick, methods=["POST"]), Route("/turn", turn, methods=["POST"])]
+    endpoints = {"/quick": quick, "/turn": turn, "/long": long_turn}
+    routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     return Starlette(routes=routes, middleware=VARIANTS[variant])
 
 

@@ -3,7 +3,7 @@
 import pytest
 from starlette.types import Scope, Send
 
-from benchmarks import handoff, keepalive, memory, middleware, monitor, server, transcripts
+from benchmarks import handoff, keepalive, memory, middleware, monitor, principals, server, transcripts
 from benchmarks.ladder import STEPS
 from benchmarks.report import LOOPS, Limit, Options, Programme, Report, main
 
@@ -69,7 +69,18 @@ def test_a_server_is_loaded_and_stopped(capsys: pytest.CaptureFixture[str]) -> N
     """Processor time and latencies of a real server; its processes end with the programme."""
     printed = printed_by(server.benchmark, capsys, "--quick", "--loop", LOOPS[-1])
     assert printed.count(f"\n  {server.LANE} ") == 2
-    assert len(limits_in(printed)) == 3
+    assert len(limits_in(printed)) == 2
+
+
+@pytest.mark.sockets
+def test_one_principal_waits_while_another_hammers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each load has a row for each variant; who hammers was answered, and without caps its keys fill the slots."""
+    printed = printed_by(principals.benchmark, capsys, *ONE_LOOP)
+    for name in principals.LOADS:
+        rows = [row.split() for row in printed.splitlines() if row.startswith(f"  {name}  ")]
+        assert len(rows) == len(principals.VARIANTS)
+        assert all((float(row[-1]) > 0) == (name != principals.QUIET) for row in rows)
+    assert len(limits_in(printed)) == 6
 
 
 @pytest.mark.sockets
