@@ -5,6 +5,9 @@ All benchmarks with their limits: `cd tests && python -m benchmarks`; this one: 
 Appends of one entry of about 400 bytes; beside it what others do: write and look at the file, which proves nothing;
 read and hash the whole file before each write, which proves the same; and take a lock file of `filelock`. Release and
 return: `async with transcript.released()` around nothing. All files are in one directory; figures are medians.
+
+What it costs to note which turn wrote what: appends of one turn, with `trace_turns=True` and without, one after the
+other in a random order, in files and in a database.
 """
 
 import asyncio
@@ -28,6 +31,8 @@ ENTRY: dict[str, Any] = {"role": "assistant", "content": "x" * 360}
 LINE = b'{"role":"assistant","content":"' + b"x" * 360 + b'"}\n'
 FILLER: dict[str, Any] = {"role": "user", "content": "x" * 4000}
 APPENDS, RELEASES = 400, 15
+NOTED_BEFORE = 25
+NOTED_AT_MOST = {"JSONL": 1.5, "SQLite": 1.2}
 
 
 async def median(work: Callable[[], Awaitable[object]], times: int) -> float:
@@ -110,6 +115,30 @@ async def measured(directory: Path, options: Options) -> dict[int, dict[str, flo
     return found
 
 
+async def noted(directory: Path, options: Options) -> dict[str, tuple[float, float]]:
+    """Measure appends of a turn that is not noted, and of one that is, in each kind of store."""
+    found: dict[str, tuple[float, float]] = {}
+    for name, url in {"JSONL": str(directory / "%s"), "SQLite": f"sqlite:///{directory}/%s.db"}.items():
+        async with (
+            Transcripts(url % "plain") as plain,
+            Transcripts(url % "noted", trace_turns=True) as noting,
+            plain.open("one", token=1, turn="a-turn") as without,
+            noting.open("one", token=1, turn="a-turn") as with_notes,
+        ):
+            took: dict[Transcript, list[int]] = {without: [], with_notes: []}
+            order, randomly = [without, with_notes], options.random
+            for transcript in order:
+                await transcript.append(*[ENTRY] * NOTED_BEFORE)
+            for _ in range(20 if options.quick else APPENDS):
+                randomly.shuffle(order)
+                for transcript in order:
+                    began = time.perf_counter_ns()
+                    await transcript.append(ENTRY)
+                    took[transcript].append(time.perf_counter_ns() - began)
+        found[name] = statistics.median(took[without]), statistics.median(took[with_notes])
+    return found
+
+
 def sizes(options: Options) -> tuple[int, ...]:
     return SIZES[:2] if options.quick else SIZES
 
@@ -120,6 +149,7 @@ def benchmark(report: Report, options: Options) -> None:
     try:
         with tempfile.TemporaryDirectory() as directory:
             found = asyncio.run(measured(Path(directory), options))
+            turns = asyncio.run(noted(Path(directory), options))
     finally:
         gc.unfreeze()
     smallest, *_, largest = found
@@ -139,6 +169,11 @@ def benchmark(report: Report, options: Options) -> None:
         found[largest]["release and return"] / max(bound),
         1.0,
     )
+    report.heading("appends of a turn, microseconds each")
+    report.row("", "plain", "trace_turns", "ratio")
+    for name, (plain, traced) in turns.items():
+        report.row(name, f"{plain / 1000:.1f}", f"{traced / 1000:.1f}", f"{traced / plain:.2f}")
+        report.limit(f"append with trace_turns / without, {name}", traced / plain, NOTED_AT_MOST[name])
 
 
 if __name__ == "__main__":
