@@ -154,6 +154,27 @@ async def test_the_expected_wait_follows_how_long_turns_took() -> None:
     assert lanes.expected_wait(1) == pytest.approx(12)
 
 
+@pytest.mark.parametrize("heard", [False, True])
+@pytest.mark.parametrize("max_running", [None, 1])
+@on_virtual_time
+async def test_turns_that_nobody_waited_for_say_nothing_of_the_expected_wait(
+    heard: bool, max_running: int | None
+) -> None:
+    """Quick turns of other keys do not make a slow key look quick, whoever listens; with one slot all wait for all."""
+    lanes = loop_lanes(max_running=max_running)
+    if heard:
+        lanes.hooks.on(TurnFinished, lambda _: None)
+    await (await Visitor(lanes, "quick").arrived()).leave()
+    assert math.isinf(lanes.expected_wait(1))
+    slow = Visitor(lanes, during=lambda _: asyncio.sleep(10))
+    await slow.arrived()
+    other = Visitor(lanes, "other", during=lambda _: asyncio.sleep(1))
+    await other.arrived()
+    await slow.result()
+    await other.result()
+    assert lanes.expected_wait(1) == (math.inf if max_running is None else pytest.approx(10))
+
+
 @on_virtual_time
 async def test_lanes_print_what_they_do() -> None:
     """One line: where they live, how many run and wait, and whether they drain."""

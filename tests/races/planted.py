@@ -50,7 +50,7 @@ class WakesEverybody(Gate):
             return super().leave(turn, exc)
         turn._state = ENDED
         replacement = None if turn._end is None else self.endings.settle(turn, exc)
-        self.outcomes.record(turn, replacement or exc, ran=0.0)
+        self.outcomes.record(turn, replacement or exc, ran=0.0, waited_for=False)
         del self.table.holders[turn.key]
         for waiting in turns_in_line(line):
             self.loop.call_soon(self._race, waiting)

@@ -62,9 +62,10 @@ class Handover(Home):
         ran = self._monotonic() - turn._started
         if turn._talk is not None:
             self.end_talk(turn, turn._talk)
+        waited_for = table.is_waited_for(turn.key)
         granted = table.finish(turn)
         try:
-            self.outcomes.record(turn, replacement or exc, ran=ran)
+            self.outcomes.record(turn, replacement or exc, ran=ran, waited_for=waited_for)
         finally:
             self.hand_over(granted)
         if self.drains and not table.holders:

@@ -50,9 +50,10 @@ class Outcomes:
         self._hooks = hooks
         self._told: set[Turn] = set()
 
-    def record(self, turn: Turn, error: BaseException | None, *, ran: float) -> None:
-        """Note the end of a turn that ran `ran` seconds."""
-        self.measure(ran)
+    def record(self, turn: Turn, error: BaseException | None, *, ran: float, waited_for: bool) -> None:
+        """Note the end of a turn that ran `ran` seconds; `waited_for` tells whether others waited for it."""
+        if waited_for:
+            self.measure(ran)
         if error is None:
             self.completed += 1
         else:
@@ -74,7 +75,7 @@ class Outcomes:
             )
 
     def measure(self, ran: float) -> None:
-        """Note how many seconds a turn took that others may have waited for."""
+        """Note how many seconds a turn took that others waited for."""
         mean = self.mean_turn
         self.mean_turn = ran if mean is None else mean + WEIGHT_OF_NEWEST * (ran - mean)
 

@@ -137,6 +137,10 @@ class Table:
             self._fill(self.capacity, granted)
         return granted
 
+    def is_waited_for(self, key: str) -> bool:
+        """Tell whether anybody waits for the end of the turn that has a lane: for the lane, or for a running slot."""
+        return key in self.lines or (self.waiting > 0 and self.capacity is not None)
+
     def pause(self, key: str) -> None:
         """Let nobody else of this key start. Who runs goes on."""
         line = self.lines.get(key)
