@@ -91,7 +91,7 @@ def checked(response: Response, error: type[errors.TurnlaneError]) -> dict[str, 
     assert response.headers["content-length"] == str(len(response.body))
     assert response.headers["cache-control"] == "no-store"
     assert (document["type"], document["status"]) == ("about:blank", status)
-    assert set(document["error"]) == {"message", "type", "param", "code"}
+    assert set(document["error"]) == {"message", "type", "param", "code"} | ({"into"} & set(document))
     assert (document["error"]["code"], document["error"]["type"]) == (code, kind)
     assert document["error"]["message"] == document["detail"]
     assert document["title"]
@@ -102,6 +102,7 @@ def checked(response: Response, error: type[errors.TurnlaneError]) -> dict[str, 
         assert response.headers["x-should-retry"] == "false"
         assert "retry-after" not in response.headers
     assert ("into" in document) == issubclass(error, errors.TurnInterrupted | errors.TurnRedirected)
+    assert document["error"].get("into") == document.get("into")
     assert SECRET not in response.text + str(response.headers)
     return document
 

@@ -124,6 +124,7 @@ async def test_a_stream_that_is_interrupted_ends_with_an_error_the_clients_raise
     if client == "openai":
         assert (found.code, found.type) == ("turn_interrupted", "conflict_error")
         assert "took the place" in found.message
+        assert found.body["into"] == into
     else:
         assert found.body["error"]["code"] == "turn_interrupted"
         assert found.body["into"] == into

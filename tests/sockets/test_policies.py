@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import openai
 import pytest
@@ -105,10 +105,9 @@ async def refused(task: asyncio.Task[Any], code: str) -> str | None:
     with pytest.raises(openai.APIError) as caught:
         await task
     assert caught.value.code == code
-    if not isinstance(caught.value, openai.APIStatusError):
-        return None  # inside a stream
-    assert caught.value.status_code == 409
-    into: str | None = caught.value.response.json().get("into")
+    if isinstance(caught.value, openai.APIStatusError):  # and not inside a stream
+        assert caught.value.status_code == 409
+    into: str | None = cast("dict[str, Any]", caught.value.body).get("into")
     return into
 
 
@@ -144,8 +143,7 @@ async def test_interrupt_answers_the_newest(tmp_path: Path, stream: bool) -> Non
         one = await talk.first()
         reply, turn = await talk.say("two")
         assert reply == "heard two"
-        into = await refused(one, "turn_interrupted")
-        assert into == (None if stream else turn)
+        assert await refused(one, "turn_interrupted") == turn
         assert await talk.transcript() == ["u: one", "u: two", "a: heard two"]
 
 
@@ -157,8 +155,7 @@ async def test_rollback_answers_the_newest_and_forgets_the_rest(tmp_path: Path, 
         await talk.store_from_outside("peer")
         reply, turn = await talk.say("two")
         assert reply == "heard two"
-        into = await refused(one, "turn_interrupted")
-        assert into == (None if stream else turn)
+        assert await refused(one, "turn_interrupted") == turn
         assert await talk.transcript() == ["u: zero", "a: heard zero", "u: peer", "u: two", "a: heard two"]
         assert salvaged_in(tmp_path / "transcripts")[0] == "one"
 
@@ -189,6 +186,34 @@ async def test_coalesce_gives_all_the_reply_by_choice(tmp_path: Path, stream: bo
         found = [await other for other in others]
         assert found == [("heard two, three, four", found[0][1])] * 3
         assert (await talk.transcript())[2:] == ["u: two", "u: three", "u: four", "a: heard two, three, four"]
+
+
+@pytest.mark.parametrize("overflow", ["refuse", "oldest"])
+async def test_coalesce_answers_no_more_than_it_may(
+    tmp_path: Path, stream: bool, overflow: Literal["refuse", "oldest"]
+) -> None:
+    """One message more is refused, or takes the place of the oldest, whose caller is told by which turn."""
+    policy = Coalesce(window=0, merge=openai_chat, max_merged=2, overflow=overflow)
+    async with conversation(tmp_path, policy, stream=stream, max_retries=0) as talk:
+        one = await talk.first()
+        two = await talk.in_line("two")
+        three = await talk.in_line("three")
+        if overflow == "refuse":
+            with pytest.raises(openai.RateLimitError) as caught:
+                await talk.say("four")
+            assert caught.value.code == "lane_full"
+            answered, coalesced = three, two
+        else:
+            answered, coalesced = await talk.in_line("four"), three
+        talk.stage.let_go("one")
+        await one
+        reply, turn = await answered
+        assert await refused(coalesced, "turn_coalesced") == turn
+        if overflow == "oldest":
+            assert await refused(two, "turn_interrupted") == turn
+        words = ["two", "three"] if overflow == "refuse" else ["three", "four"]
+        assert reply == f"heard {', '.join(words)}"
+        assert (await talk.transcript())[2:] == [*(f"u: {word}" for word in words), f"a: {reply}"]
 
 
 async def test_steer_puts_what_comes_into_the_turn_that_runs(tmp_path: Path, stream: bool) -> None:

@@ -317,7 +317,8 @@ def document_of(error: BaseException, status: int | None = None) -> dict[str, An
         "error": {"message": detail, "type": row.kind, "param": param, "code": row.code},
     }
     if isinstance(error, errors.TurnInterrupted | errors.TurnRedirected):
-        document["into"] = error.into
+        # In `error` too: of an error in a stream the OpenAI client shows that member and no other.
+        document["into"] = document["error"]["into"] = error.into
     return document
 
 

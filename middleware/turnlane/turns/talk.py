@@ -47,6 +47,7 @@ class Steering:
 
     `async for steered in turn.steering:` waits for the next one and ends with the turn; `take()` does not wait, for a
     loop that looks between two calls of the model. A message whose sender has left before it was taken is not given.
+    Iterate in a task beside the work: a turn that does it in its own code waits for its own end.
 
     Mutable: `_offers`, `_asking` (futures of who waits for one), `_closed` once the turn has ended.
     """
