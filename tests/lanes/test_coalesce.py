@@ -396,6 +396,27 @@ class TestMerging:
         assert (error.into, error.result) == (two.held.id, "the answer")
         assert leftovers(lanes) == []
 
+    @pytest.mark.parametrize("failure", [Refused(), asyncio.CancelledError()], ids=repr)
+    @on_virtual_time
+    async def test_a_turn_that_fails_has_no_result_although_it_has_shared_one(self, failure: BaseException) -> None:
+        """The others would take for an answer what its own caller was never given."""
+        lanes = loop_lanes()
+        holder = await Visitor(lanes).arrived()
+
+        async def fail(visitor: Visitor) -> None:
+            visitor.held.share("half an answer")
+            raise failure
+
+        policy = replace(PLAIN, share_result=True)
+        [one] = await line(lanes, "one", policy=policy)
+        [two] = await line(lanes, "two", policy=policy, during=fail)
+        holder.release()
+        error = await outcome(one)
+        assert isinstance(error, errors.TurnCoalesced)
+        assert error.result is None
+        assert type(await outcome(two)) is type(failure)
+        assert leftovers(lanes) == []
+
     @on_virtual_time
     async def test_who_waits_for_a_result_may_leave(self) -> None:
         """Its message is part of the turn all the same."""

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from support.transcripts_scenes import empty, path_of, user
 from support.turns_steps import called, collected, held, outcomes, until_idle
 from turnlane import Coalesce, Runtime, Turn
-from turnlane.errors import TurnCoalesced
+from turnlane.errors import TranscriptTakeover, TurnCoalesced
 from turnlane.messages import joined
 from turnlane.testing import assert_no_leaks
 
@@ -49,6 +51,21 @@ class TestSharedResult:
             calls = await called(answer("a", "one"), answer("a", "two"))
             release.set()
             assert await outcomes(calls) == [TurnCoalesced, LookupError]
+
+    async def test_a_call_whose_transcript_fails_at_the_end_shares_nothing(self, tmp_path: Path) -> None:
+        """It had returned by then; its own caller gets the error, and nobody an answer that was not stored."""
+        runtime = Runtime(sessions="memory://", transcripts=tmp_path / "transcripts")
+
+        @runtime.agent_turn(key="key", policy=SHARED)
+        async def answer(key: str, text: str, *, turn: Turn) -> str:
+            await turn.transcript.append(user(text))
+            empty(path_of(turn.transcript))
+            return text
+
+        async with held(runtime.lanes, "a") as release:
+            calls = await called(answer("a", "one"), answer("a", "two"))
+            release.set()
+            assert await outcomes(calls) == [TurnCoalesced, TranscriptTakeover]
 
     async def test_one_of_ours_that_comes_from_inside_is_not_taken_for_its_own(self) -> None:
         """A call made by the function was coalesced with another key's, and its error left the function."""

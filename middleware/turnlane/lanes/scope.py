@@ -114,6 +114,8 @@ class TurnScope:
             _current.reset(self._context)
         except ValueError:
             pass  # left in another context (a generator closed elsewhere), which never had the turn
+        if exc is not None and turn._talk is not None:
+            turn._talk.result = None  # whatever it has shared: a turn that fails has no result
         replacement = self._gate.leave(turn, exc)
         if replacement is not None:
             raise replacement from exc
