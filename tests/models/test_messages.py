@@ -76,7 +76,7 @@ async def test_three_messages_behind_a_turn_do_what_the_model_says(pair: tuple[N
 @on_virtual_time
 async def test_three_messages_under_all_policies_do_what_the_model_says(second: Name, long_form: bool) -> None:
     """Behind a turn that runs; in the short form three of one policy."""
-    combinations = [*product(NAMES, repeat=2)] if long_form else [(second, second)]
+    combinations: list[tuple[Name, ...]] = [*product(NAMES, repeat=2)] if long_form else [(second, second)]
     for others in combinations:
         every_interleaving(Scene(("enqueue", second, *others)))
 
