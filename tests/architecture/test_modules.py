@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from anyio.lowlevel import RunVar
 
 from architecture.source_files import PACKAGES, Source, package_sources
 
@@ -100,12 +101,12 @@ FIXED_TYPES = (
     *(type(None), bool, int, float, complex, str, bytes, type, types.ModuleType, types.FunctionType),
     *(types.BuiltinFunctionType, types.MethodDescriptorType, types.MappingProxyType, types.GenericAlias),
     *(types.UnionType, types.EllipsisType, enum.Enum, re.Pattern, struct.Struct, logging.Logger),
-    *(contextvars.ContextVar, typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType),
+    *(contextvars.ContextVar, RunVar, typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType),
 )
 
 
 def is_fixed(value: object) -> bool:
-    """Whether nothing can be remembered in a value: constants, code, typing forms, loggers, context variables."""
+    """Whether nothing can be remembered in a value: constants, code, typing forms, loggers, variables of contexts."""
     if isinstance(value, tuple | frozenset):
         return all(is_fixed(item) for item in typing.cast("tuple[object, ...]", value))
     if isinstance(value, FIXED_TYPES) or type(value).__module__ in ("typing", "typing_extensions", "datetime"):

@@ -10,8 +10,6 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from anyio import to_thread
-
 from turnlane.clock import Clock
 from turnlane.errors import TranscriptUnavailable, TurnlaneError
 from turnlane.sqlite import ConnectionThread, Forked, Refused, connect, reason_of, snapshot, transaction
@@ -27,7 +25,7 @@ from turnlane.transcripts.sqlite_owned import OwnedRows
 from turnlane.transcripts.sqlite_sweep import sweep
 from turnlane.transcripts.sqlite_tables import SCHEMA, Key, Tables, id_of, key_of, storable
 from turnlane.transcripts.sqlite_traced import TracedRows
-from turnlane.transcripts.working import to_its_end
+from turnlane.transcripts.working import INLINE_BYTES, to_its_end, work
 
 __all__ = ("SqliteTranscriptStore",)
 
@@ -123,7 +121,8 @@ class SqliteTranscriptStore(TranscriptStore):
         path = self._path_of(session_id)
         if not self._ready:
             with translated("open it", path):
-                await to_thread.run_sync(partial(self._place.prepare, allow_network_fs=self._allow_network_fs))
+                job = partial(self._place.prepare, allow_network_fs=self._allow_network_fs)
+                await work(job, size=INLINE_BYTES + 1)
             self._ready = True
         lock = None
         if sys.platform != "win32":

@@ -5,12 +5,18 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TypeVar
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 
 __all__ = ("INLINE_BYTES", "to_its_end", "work")
 
 INLINE_BYTES = 64 * 1024
 """As much is read or appended on the event loop; more goes to a thread, which costs thirty such calls."""
+
+THREADS = 40
+
+# Threads of its own: those of a server may all be taken by endpoints that wait for what is done here.
+_threads: RunVar[CapacityLimiter] = RunVar("turnlane_transcript_threads")
 
 _T = TypeVar("_T")
 
@@ -19,7 +25,17 @@ async def work(job: Callable[[], _T], *, size: int) -> _T:
     """Return what `job` returns. It handles `size` bytes, and is finished before a cancellation is reported."""
     if size <= INLINE_BYTES:
         return job()
-    return await to_its_end(asyncio.ensure_future(to_thread.run_sync(job)))
+    return await to_its_end(asyncio.ensure_future(to_thread.run_sync(job, limiter=_limiter())))
+
+
+def _limiter() -> CapacityLimiter:
+    """Return the one of this event loop."""
+    try:
+        return _threads.get()
+    except LookupError:
+        limiter = CapacityLimiter(THREADS)
+        _threads.set(limiter)
+        return limiter
 
 
 async def to_its_end(task: "asyncio.Future[_T]") -> _T:
