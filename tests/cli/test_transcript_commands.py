@@ -1,6 +1,7 @@
 """`turnlane verify` and `turnlane repair`, as an operator uses them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ async def test_verify_names_each_edit_nobody_owns(path: Path, name: str, capsys:
     assert path.with_name("a.jsonl.journal").read_bytes() == journal
 
 
+async def test_verify_opens_nothing_for_writing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it judges a read-only snapshot too, and files that only somebody else may write."""
+    opened, opens = list[int](), os.open
+
+    def recorded(path: str, flags: int, *rest: int) -> int:
+        opened.append(flags)
+        return opens(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", recorded)
+    assert main(["verify", str(path.parent)]) == 0
+    append_half_a_line(path)
+    assert main(["verify", str(path)]) == 1
+    assert opened
+    assert {flags & os.O_ACCMODE for flags in opened} == {os.O_RDONLY}
+
+
 async def test_one_that_can_not_be_looked_at_hides_no_other(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is a finding of its own; named by itself it is an error."""
     (path.parent / "b.jsonl").symlink_to("/dev/zero")
@@ -85,7 +102,7 @@ async def test_verify_knows_files_without_a_journal(tmp_path: Path, capsys: pyte
     """Nobody owns them yet."""
     (tmp_path / "b.jsonl").write_bytes(line(user("from elsewhere")))
     assert main(["verify", str(tmp_path)]) == 1
-    assert printed(capsys)[0].startswith(f"{tmp_path / 'b.jsonl'}:1:unknown")
+    assert printed(capsys)[0].startswith(f"{tmp_path / 'b.jsonl'}:1:unknown: 1 lines, ")
     assert names_in(tmp_path) == ["b.jsonl"]
 
 
@@ -114,6 +131,13 @@ async def test_a_name_that_tells_no_session(tmp_path: Path, name: str, capsys: p
     async with Transcripts(tmp_path).open(session_id) as transcript:
         assert said(transcript.entries) == ["first"]
     assert main(["verify", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("what", [["--adopt"], ["--cut-tail"], ["--token", "7"]])
+async def test_a_directory_is_not_settled(path: Path, what: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Repair is for one transcript, and does not advise to remove all of them."""
+    assert main(["repair", *what, str(path.parent)]) == 2
+    assert capsys.readouterr().err.endswith("it is a directory; name one transcript in it\n")
 
 
 def test_a_file_of_another_kind_is_not_settled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from turnlane.errors import TranscriptUnavailable
 from turnlane.transcripts import JsonlTranscriptStore, Transcripts, jsonl
 from turnlane.transcripts.files import Files
 from turnlane.transcripts.inspection import inspect
+from turnlane.transcripts.settling import adopt
 
 
 class Watched(Files):
@@ -109,6 +110,26 @@ async def test_a_journal_that_a_power_loss_left_in_part_is_made_whole(tmp_path: 
     (tmp_path / "oldest.jsonl.journal").write_bytes((tmp_path / "old.jsonl.journal").read_bytes())
     with pytest.raises(TranscriptUnavailable, match="journal of session 'old'"):
         await Transcripts(tmp_path).append("oldest", user("zero"))
+
+
+@pytest.mark.parametrize("left", [b"", bytes(4096), bytes(6000)], ids=["empty", "zeros", "more zeros"])
+async def test_a_journal_of_which_a_power_loss_left_nothing_hides_no_transcript(tmp_path: Path, left: bytes) -> None:
+    """It is listed, judged and settled like one that has no journal; no tombstone is looked for in it."""
+    await Transcripts(tmp_path).append("a", user("one"))
+    (tmp_path / "a.jsonl.journal").write_bytes(left)
+    (tmp_path / "b.jsonl.journal").write_bytes(left)  # of one that had only begun
+    transcripts = Transcripts(tmp_path, retain_days=0)
+    assert await transcripts.list() == ("a",)
+    assert await transcripts.sweep() == 0
+    assert inspect(tmp_path / "b.jsonl").is_well
+    found = inspect(tmp_path / "a.jsonl").finding
+    assert found is not None
+    assert found.kind == "unknown"
+    assert (tmp_path / "a.jsonl.journal").read_bytes() == left
+    adopt(tmp_path / "a.jsonl")
+    assert inspect(tmp_path / "a.jsonl").is_well
+    async with transcripts.open("a", at_open="raise") as transcript:
+        assert said(transcript.entries) == ["one"]
 
 
 async def test_the_end_of_a_write_that_could_not_be_synced_is_no_edit(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def _record_of(files: Files, layout: Layout, sidecars: str) -> Record | None:
         logger.warning("sweep_skipped path=%s: %s", path, error)
         return None
     try:
-        if layout.paths(session_id).sidecars != sidecars:
+        if session_id is None or layout.paths(session_id).sidecars != sidecars:
             return None
     except ValueError:
         return None

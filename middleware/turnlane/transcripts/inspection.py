@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from turnlane.errors import TranscriptCorrupt, TranscriptUnavailable
+from turnlane.transcripts.digest import Chain
 from turnlane.transcripts.entries import decoded
 from turnlane.transcripts.files import Files
 from turnlane.transcripts.finding import Finding
@@ -134,9 +135,9 @@ def inspect(path: Path, *, state_dir: Path | None = None) -> Inspection:
 def _inspect(path: Path, state_dir: Path | None) -> Inspection:
     with translated(path, "read it"):
         paths = paths_of(path, state_dir)
-        if not has_journal(paths):
+        session_id = session_id_of(Files(), paths.journal) if has_journal(paths) else None
+        if session_id is None:
             return _without_journal(paths)
-        session_id = session_id_of(Files(), paths.journal)
         file = owned_file(paths, session_id, create=False)
         try:
             content: Content | None = None
@@ -203,12 +204,14 @@ def advice_for(paths: Paths) -> str | None:
 
 def _without_journal(paths: Paths) -> Inspection:
     path = Path(paths.transcript)
-    data, corrupt, entries = _read(path, None), None, 0
+    data, corrupt, entries = _read(path, None) if os.path.lexists(path) else b"", None, 0
     try:
         entries = len(decoded(data, where=str(path)))
     except TranscriptCorrupt as error:
         corrupt = error
-    unknown = Finding(kind="unknown", offset=0, line=1, expected=State(), found=State(length=len(data)))
+    chain = Chain(data)
+    found = State(chain.length, len(chain.digests), chain.digest)
+    unknown = Finding(kind="unknown", offset=0, line=1, expected=State(), found=found)
     return Inspection(
         path=str(path),
         session_id=None,

@@ -166,8 +166,11 @@ class Journal:
         return TranscriptUnavailable(self.path, operation="open it", reason=reason)
 
 
-def session_id_of(files: Files, path: str) -> str:
-    """Return whose journal a file is; it needs no lock.
+def session_id_of(files: Files, path: str) -> str | None:
+    """Return whose journal a file is, None where it does not tell yet; it needs no lock.
+
+    Whoever made it did not get far, or a power loss has left nothing of it but zeros: opening the transcript makes it
+    whole.
 
     Raises:
         OSError: it could not be read.
@@ -178,9 +181,10 @@ def session_id_of(files: Files, path: str) -> str:
         content = files.read(fd, 0, HEADER_BYTES)
     finally:
         files.close(fd)
-    if len(content) < HEADER_BYTES or not content.startswith(MAGIC):
+    begun = content[: len(MAGIC)].rstrip(b"\0")
+    if not MAGIC.startswith(begun):
         raise TranscriptUnavailable(path, operation="open it", reason="it is not a journal of this version")
-    return _named_in(content)
+    return _named_in(content) if begun == MAGIC and len(content) == HEADER_BYTES else None
 
 
 def _named_in(header: bytes) -> str:

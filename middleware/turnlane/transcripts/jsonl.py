@@ -224,14 +224,14 @@ class JsonlTranscriptStore(TranscriptStore):
 
     def _id_of(self, transcript: str) -> str | None:
         """Return whose transcript a file is; None for one that no id leads to, which is none of this store."""
-        journal = self._layout.paths_at(transcript).journal
+        journal, session_id = self._layout.paths_at(transcript).journal, None
         if self._files.status_of(journal) is not None:
             try:
                 session_id = session_id_of(self._files, journal)
             except TranscriptUnavailable as error:
                 logger.warning("not_listed path=%s: %s", transcript, error)
                 return None
-        else:
+        if session_id is None:
             session_id = os.path.basename(transcript).removesuffix(TRANSCRIPT_SUFFIX)
         return session_id if self._owns(session_id, transcript) else None
 

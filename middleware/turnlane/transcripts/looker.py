@@ -110,6 +110,8 @@ class Looker:
         path, before = glance.path, glance.before
         known = None if before is None else before.session_id
         session_id = known if known is not None else session_id_of(self._files, self._journal_of(path))
+        if session_id is None:
+            return Sight(moving=not insist)
         journal = Journal(self._files, self._journal_of(path), session_id, create=False)
         try:
             record = journal.read()

@@ -19,13 +19,22 @@ from turnlane.transcripts.salvage import salvage
 __all__ = ("has_journal", "keep", "owned_file", "paths_of", "translated")
 
 
+class _Looked(Files):
+    """Opens nothing for writing: what is looked at may be a snapshot, or belong to somebody else."""
+
+    __slots__ = ()
+
+    def open(self, path: str, flags: int) -> int:
+        return super().open(path, os.O_RDONLY)
+
+
 def owned_file(paths: Paths, session_id: str, *, create: bool) -> OwnedFile:
     """Open a transcript and its journal; without `create` only to look at them.
 
     Raises:
         OSError: one could not be opened.
     """
-    files = Files()
+    files = Files() if create else _Looked()
     journal = Journal(files, paths.journal, session_id, create=create)
     # Whoever only looks must not write, not even to find out how coarse the time stamps are.
     ticks = {} if create else {journal.device: Tick(fine=False)}

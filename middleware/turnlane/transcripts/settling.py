@@ -115,10 +115,14 @@ def _locked(paths: Paths, timeout: float) -> Generator[tuple[OwnedFile, str], No
 
 
 def _session_of(paths: Paths) -> str:
-    if has_journal(paths):
-        return session_id_of(Files(), paths.journal)
+    session_id = session_id_of(Files(), paths.journal) if has_journal(paths) else None
+    if session_id is not None:
+        return session_id
     path = Path(paths.transcript)
-    reason = advice_for(paths) if path.exists() else "there is no such transcript"
+    if path.is_dir():
+        reason: str | None = "it is a directory; name one transcript in it"
+    else:
+        reason = advice_for(paths) if path.exists() else "there is no such transcript"
     if reason is not None:
         raise TranscriptUnavailable(str(path), operation="settle it", reason=reason)
     return path.name.removesuffix(TRANSCRIPT_SUFFIX)
