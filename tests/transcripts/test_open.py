@@ -76,6 +76,7 @@ async def test_such_an_edit_can_be_refused(make: Make) -> None:
             async with transcripts.open("a"):
                 pytest.fail("it was opened")
         assert (refused.value.kind, refused.value.phase) == ("appended", "open")
+        assert "; an open with at_open='flag' adopts it, or: turnlane repair --adopt " in str(refused.value)
     async with transcripts.open("a", at_open="flag") as transcript:
         assert said(transcript.entries) == ["first", "by hand"]
     async with transcripts.open("a"):

@@ -109,6 +109,24 @@ async def test_a_policy_that_waits_for_the_transcript_is_ended(make: Make, tmp_p
     assert kept == (["reply"] if asked == "nothing" else ["note", "reply"])
 
 
+@pytest.mark.parametrize("says", ["it raises", "neither"])
+async def test_a_policy_that_does_not_decide_hides_nothing(make: Make, tmp_path: Path, says: str) -> None:
+    """What it raises is told, with the takeover and where the words are; the transcript is lost to this turn."""
+
+    def policy(error: TranscriptTakeover) -> Any:
+        return says if says == "neither" else 1 // 0
+
+    transcripts = make(on_takeover=policy)
+    with pytest.raises(ValueError if says == "neither" else ZeroDivisionError) as raised:
+        async with transcripts.open("a") as transcript, transcript.released() as prompt:
+            prompt.stage(user("reply"))
+            Path(transcript.path).write_bytes(b'{"content":"by hand"}\n')
+    assert salvaged_in(tmp_path / "transcripts") == ["reply"]
+    (note,) = raised.value.__notes__
+    assert "found at return" in note
+    assert "what was to be stored is in " in note
+
+
 @pytest.mark.parametrize("calls", [1, 2])
 async def test_an_append_that_fails_at_the_journal_is_not_made_twice(tmp_path: Path, calls: int) -> None:
     """It is told as failed, or stored; the words are in the transcript at most once."""

@@ -240,7 +240,7 @@ TABLE = (
         409,
         "transcript_takeover",
         "conflict_error",
-        "the transcript of this conversation was changed by somebody else while this message was answered; "
+        "the transcript of this conversation was changed by somebody who does not own it; "
         "what was to be stored is kept",
     ),
     Refusal(

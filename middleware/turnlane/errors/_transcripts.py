@@ -28,7 +28,8 @@ class TranscriptTakeover(TranscriptError):
         line: the same as a line, from 1.
         expected: what was proven last.
         found: what is there.
-        phase: where it was found: open, append, release, return, owned_write or close.
+        phase: where it was found: open, append, release, released (by a monitor), return, owned_write, rollback or
+            close.
         turn: the id of the turn that found it, None outside of turns.
         salvaged: where the words went that could not be stored; None where there were none.
         remedy: the command that settles it; empty where the next open does.
@@ -61,9 +62,11 @@ class TranscriptTakeover(TranscriptError):
         place = path if line is None else f"{path}:{line}"
         stored = f"; what was to be stored is in {salvaged}" if salvaged else ""
         done = "changed" if kind == "unknown" else kind
+        # What an open has refused, the next one with the same settings refuses too.
+        adopts = "an open with at_open='flag' adopts it" if phase == "open" else "the next open adopts it"
         super().__init__(
             f"{place} was {done} by somebody who does not own it (found at {phase}): {expected} was proven, "
-            f"{found} is there{stored}; the next open adopts it{f', or: {remedy}' if remedy else ''}"
+            f"{found} is there{stored}; {adopts}{f', or: {remedy}' if remedy else ''}"
         )
 
 

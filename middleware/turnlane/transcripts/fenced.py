@@ -176,8 +176,8 @@ class Fenced:
                     takeover_of(finding, self._handle, self._author, phase=phase),
                     timeout=self._lock.timeout,
                 )
-        except BaseException:
-            await self._taken_over(finding, phase, lines)
+        except BaseException as error:
+            error.add_note(str(await self._taken_over(finding, phase, lines)))
             raise
         if accepted:
             try:
