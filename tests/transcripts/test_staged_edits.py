@@ -74,6 +74,36 @@ class CoarseStamps(Files):
         return os.stat_result(tuple(status), {"st_mtime_ns": ns, "st_ctime_ns": ns})
 
 
+class EditedWhileAppending(Files):
+    """Somebody changes a transcript right before, or right after, our words are written to it."""
+
+    def __init__(self, edit: Callable[[int], None], *, after: bool) -> None:
+        self.edit: Callable[[int], None] | None = None
+        self._given = edit
+        self._after = after
+
+    def arm(self) -> None:
+        self.edit = self._given
+
+    def append(self, fd: int, content: bytes) -> None:
+        edit, self.edit = self.edit, None
+        if edit is not None and not self._after:
+            edit(fd)
+        super().append(fd, content)
+        if edit is not None and self._after:
+            edit(fd)
+
+
+def somebody_appends(fd: int) -> None:
+    os.write(fd, line(user("by hand")))
+
+
+def somebody_edits(fd: int) -> None:
+    with Path(f"/proc/self/fd/{fd}").open("r+b") as file:
+        file.seek(os.pread(fd, 1000, 0).index(b"first"))
+        file.write(b"FIRST")
+
+
 class EditedInRecovery(Files):
     """Somebody edits a transcript when recovery is about to write its end once more."""
 
@@ -126,6 +156,39 @@ async def test_what_somebody_wrote_into_a_new_file_is_not_owned(
     async with Transcripts(tmp_path, hooks=hooks).open("new") as transcript:
         assert said(transcript.entries)[0] == "by hand"
     assert len(adopted) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="opens the file by its descriptor")
+@pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
+@pytest.mark.parametrize("edit", [somebody_appends, somebody_edits])
+async def test_an_edit_in_the_moment_of_an_append_is_not_owned(
+    tmp_path: Path, edit: Callable[[int], None], after: bool
+) -> None:
+    """By the append itself, or by the next look at the content; also by who is out, and by nobody who comes later."""
+    files = EditedWhileAppending(edit, after=after)
+    here = Transcripts(JsonlTranscriptStore(tmp_path, files=files))
+    hooks, adopted = Hooks(), list[TranscriptAdopted]()
+    hooks.on(TranscriptAdopted, adopted.append)
+
+    async def append_meanwhile() -> None:
+        async with here.open("a") as transcript:
+            files.arm()
+            await transcript.append(user("second"))
+            async with transcript.released():
+                pytest.fail("it was let out")
+
+    with pytest.raises(TranscriptTakeover) as outside:
+        async with Transcripts(tmp_path, hooks=hooks).open("a") as out:
+            await out.append(user("first"))
+            async with out.released():
+                with pytest.raises(TranscriptTakeover) as inside:
+                    await append_meanwhile()
+                assert inside.value.phase == ("append" if edit is somebody_appends else "release")
+    assert outside.value.phase == "return"
+    assert adopted == []
+    with pytest.raises(TranscriptTakeover):
+        async with Transcripts(tmp_path, at_open="raise").open("a"):
+            pytest.fail("it was taken for owned")
 
 
 async def test_an_append_does_not_settle_a_fingerprint_that_was_too_young(tmp_path: Path) -> None:
