@@ -67,10 +67,10 @@ class Runtime(Parts):
         self._entered = 0  # apps that share it are inside; the last one out closes
         self._owns_lanes = isinstance(lanes, str)
         self._owns_sessions = isinstance(sessions, str)
-        self.lanes = Lanes(lanes, hooks=self.hooks) if isinstance(lanes, str) else lanes
-        self.sessions = Sessions(sessions, hooks=self.hooks) if isinstance(sessions, str) else sessions
+        self.lanes: Lanes = Lanes(lanes, hooks=self.hooks) if isinstance(lanes, str) else lanes
+        self.sessions: Sessions | None = Sessions(sessions, hooks=self.hooks) if isinstance(sessions, str) else sessions
         self._owns_transcripts = isinstance(transcripts, str | os.PathLike)
-        self.transcripts = (
+        self.transcripts: Transcripts | None = (
             transcripts
             if transcripts is None or isinstance(transcripts, Transcripts)
             else Transcripts(transcripts, hooks=self.hooks, trace_turns=isinstance(self.lanes.policy, Rollback))
