@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.transcripts_scenes import said, salvaged_in, user
-from turnlane.errors import StaleTurn, TranscriptTakeover
+from turnlane.errors import StaleTurn, TranscriptCorrupt, TranscriptTakeover
 from turnlane.transcripts import Transcripts
 from turnlane.transcripts.inspection import inspect, transcripts_at
 from turnlane.transcripts.settling import adopt
@@ -43,6 +43,18 @@ async def test_nothing_but_entries_is_written_into_a_directory_of_others(theirs:
     assert names(theirs) == ["b.jsonl"]
     assert len(list(state.glob("*.tombstone.jsonl"))) == 1
     assert await transcripts.list() == ("b",)
+
+
+async def test_reading_leaves_nothing_in_a_directory_of_others(theirs: Path, tmp_path: Path) -> None:
+    """Whatever is read, with half an entry at its end too; no lock is made for it."""
+    transcripts = Transcripts(theirs)
+    assert said(await transcripts.read("a")) == ["first"]
+    with (theirs / "a.jsonl").open("ab") as file:
+        file.write(b'{"content":"sec')
+    with pytest.raises(TranscriptCorrupt):
+        await transcripts.read("a")
+    assert await transcripts.read("b") == ()
+    assert names(theirs) == ["a.jsonl"]
 
 
 async def test_two_directories_share_one_state_dir(theirs: Path, tmp_path: Path) -> None:

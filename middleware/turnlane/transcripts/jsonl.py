@@ -197,8 +197,11 @@ class JsonlTranscriptStore(TranscriptStore):
     async def _when_nobody_writes(self, session_id: str, path: str) -> bytes:
         """Read it once more under the lock: the half entry at its end may be one that is being written.
 
-        Empty where the lock is not to be had: then it is none, for a write does not take that long.
+        Empty where the lock is not to be had: then it is none, for a write does not take that long. Where there is no
+        journal nobody has begun one, and reading makes none.
         """
+        if not await self.exists(session_id):
+            return b""
         handle = await self.attach(session_id)
         try:
             await handle.lock(LONGEST_WRITE)

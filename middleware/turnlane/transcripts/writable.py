@@ -303,7 +303,7 @@ class Writable(Fenced):
             raise failure
 
     def _ended(self) -> TranscriptUnavailable:
-        return TranscriptUnavailable(self.path, operation="use it", reason="its block has ended")
+        return TranscriptUnavailable(self.path, operation="go on with it", reason="its block has ended")
 
     async def _finish(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run something to its end, also if it is cancelled meanwhile: what was let go is taken back first."""
