@@ -1,7 +1,7 @@
 """A process of writers: `writers_worker.py PLACE NAME WRITERS WRITES COMPACTS SEED`.
 
 Each writer stores `WRITES` entries in one of a few transcripts, by appends, by turns with a prompt release, and, with
-`COMPACTS` 1, by compactions a third party makes. It prints `stored SESSION TEXT` for each entry, and `wrong ...` for
+`COMPACTS` 1, by compactions a third party makes, which append, or write the whole file anew. It prints `stored SESSION TEXT` for each entry, and `wrong ...` for
 each refusal, which there must not be.
 """
 
@@ -17,6 +17,7 @@ from turnlane.transcripts import SqliteTranscriptStore, Transcript, Transcripts
 
 SESSIONS = ("one", "two", "three")
 PATIENCE = 60.0
+WEIGHTS = (80, 10, 8, 2)
 
 
 def entry(text: str) -> dict[str, Any]:
@@ -39,17 +40,30 @@ async def by_compaction(transcripts: Transcripts, session: str, text: str) -> No
         transcript.owned_write(lambda: write(transcript, appended), validate=lambda _, found: found == appended)
 
 
+async def by_rewriting(transcripts: Transcripts, session: str, text: str) -> None:
+    """The fillers go, and one entry comes, in a file that is written anew in place."""
+    async with transcripts.open(session, turn=text) as transcript:
+        path = Path(transcript.path)
+        kept = [{"content": known["content"]} for known in transcript.entries]
+        compacted = "".join(json.dumps(each) + "\n" for each in (*kept, entry(text)))
+        transcript.owned_write(
+            lambda: path.write_text(compacted, encoding="utf-8"),
+            validate=lambda _, found: found == compacted,
+            rewrite=True,
+        )
+
+
 def write(transcript: Transcript, text: str) -> None:
     with Path(transcript.path).open("a", encoding="utf-8") as file:
         file.write(text)
 
 
 async def writer(transcripts: Transcripts, name: str, writes: int, compacts: bool) -> None:
-    ways = [by_append, by_turn, by_compaction] if compacts else [by_append, by_turn]
+    ways = [by_append, by_turn, by_compaction, by_rewriting] if compacts else [by_append, by_turn]
     for number in range(writes):
         session, text = random.choice(SESSIONS), f"{name}-{number}"
         try:
-            await random.choices(ways, weights=(8, 1, 1)[: len(ways)])[0](transcripts, session, text)
+            await random.choices(ways, weights=WEIGHTS[: len(ways)])[0](transcripts, session, text)
         except TranscriptBusy:
             print(f"busy {text}", flush=True)  # nobody was refused: it may be salvaged, it is not stored
         except TranscriptError as error:
