@@ -93,6 +93,19 @@ def test_what_goes_on_for_ever_is_told() -> None:
         loop.run(spin())
 
 
+def test_a_run_that_never_ends_leaves_no_task_behind() -> None:
+    """Also not the one whose step was one too many."""
+
+    async def spin() -> None:
+        for _ in itertools.count():
+            await asyncio.sleep(0)
+
+    with SeededLoop(max_steps=100) as loop:
+        with pytest.raises(Stuck, match="100 steps"):
+            loop.run(spin())
+        assert asyncio.all_tasks(loop) == set()
+
+
 def test_something_can_be_done_just_before_each_step() -> None:
     """A task is cancelled at each of its steps in turn, and at none beyond."""
     ends: list[str] = []

@@ -138,6 +138,7 @@ class SeededLoop(asyncio.SelectorEventLoop):
     def _step(self, handle: asyncio.Handle) -> None:
         self.steps += 1
         if self.steps > self.max_steps:
+            self._inner._ready.append(handle)  # without it its task could not be ended
             raise Stuck(f"no end after {self.max_steps} steps")
         for do in self._before.pop(self.steps, ()):
             do()
