@@ -4,6 +4,7 @@
 
 import asyncio
 import contextvars
+import random
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -63,7 +64,7 @@ class MixedRun:
         self.book = Book(self.wrong)
         self.answers = Answers(load, self.book)
         self.senders = [Sender(number, load) for number in range(len(load.asks))]
-        self.arrivals = 0
+        self.arrivals = self.steps = 0
         clock = LoopClock(loop)
         self.lanes = Lanes(
             max_running=load.max_running,
@@ -116,11 +117,12 @@ class MixedRun:
                 async with self.runtime.turn(lane, policy=FOREVER):
                     self.book.check_lane(lane)
         await self.runtime.aclose()
+        self.steps = self.loop.steps
 
     def result(self) -> Result:
         """Return what the run took; an outcome besides those of clients is what was rolled back."""
         doomed = sum(bool(self.book.doomed.get(author)) for _, author, _ in self.book.stored)
-        return Result(self.loop.steps, len(self.senders), {**self.answers.seen, "rolled back": doomed})
+        return Result(self.steps, len(self.senders), {**self.answers.seen, "rolled back": doomed})
 
     # -- the server
 
@@ -278,10 +280,15 @@ def run_mixed(
     Raises:
         Finding: a promise was broken.
     """
-    with tempfile.TemporaryDirectory(prefix="turnlane-mixed-") as directory:
-        return run_whole(
-            lambda loop: MixedRun(load, loop, directory, gate_class, incidents),
-            seed,
-            look_inside=look_inside,
-            again=lambda: f"again: run_mixed({load.name}, {seed}, {list(incidents)}) with {load}",
-        )
+    state = random.getstate()
+    random.seed(0 if seed is None else seed)  # how long who finds the lock of a file taken waits is drawn, too
+    try:
+        with tempfile.TemporaryDirectory(prefix="turnlane-mixed-") as directory:
+            return run_whole(
+                lambda loop: MixedRun(load, loop, directory, gate_class, incidents),
+                seed,
+                look_inside=look_inside,
+                again=lambda: f"again: run_mixed({load.name}, {seed}, {list(incidents)}) with {load}",
+            )
+    finally:
+        random.setstate(state)

@@ -41,7 +41,7 @@ def test_each_message_has_one_account_whoever_leaves_whenever(name: str, seed: i
 @pytest.mark.timeout(3600)
 def test_drawn_loads_of_all_policies_give_each_message_one_account(seed: int, long_form: bool) -> None:
     """Up to eight requests and copies of theirs, one or two keys and principals, caps, timeouts, keep-alive."""
-    budget, seen = Budget(240.0 if long_form else 3.0), Counter[str]()
+    budget, seen = Budget(180.0 if long_form else 3.0), Counter[str]()
     mixed(seen=seen).large(seed, budget)
     assert budget.runs > 100
     assert not long_form or seen.keys() >= SEEN
@@ -59,17 +59,14 @@ def test_a_load_is_the_same_again_from_what_a_finding_prints(seed: int) -> None:
 class TestNegativeControls:
     """The exploration finds planted bugs, by what clients get and what transcripts hold: nobody looks inside."""
 
-    @pytest.mark.timeout(3600)
     @pytest.mark.parametrize("bug", PLANTED_IN_MIXED)
-    def test_a_planted_bug_is_found(
-        self, bug: str, seed: int, long_form: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """In the load that is for it; in the long form in drawn loads too, from whatever seed."""
+    def test_a_planted_bug_is_found(self, bug: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In the load that is for it."""
         planted = PLANTED_IN_MIXED[bug]
         plant(planted, monkeypatch)
-        for draw in (drawing(planted.load), draw_load) if long_form else (drawing(planted.load),):
-            with pytest.raises(Finding, match="again: run_mixed"):
-                mixed(draw, gate_class=planted.gate, look_inside=False).large(seed, Budget(0.0, least=500))
+        exploration = mixed(drawing(planted.load), gate_class=planted.gate, look_inside=False)
+        with pytest.raises(Finding, match="again: run_mixed"):
+            exploration.large(seed, Budget(0.0, least=500))
 
 
 def plant(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +86,8 @@ def mixed(
     seen: Counter[str] | None = None,
 ) -> Exploration[Load, Incident]:
     def run(load: Load, seed: int, incidents: Sequence[Incident]) -> Result:
-        result = run_mixed(load, seed, incidents, gate_class=gate_class, look_inside=look_inside)
+        order = None if seed % 4 == 0 else seed  # a fourth in the order of a plain loop, which is the likeliest
+        result = run_mixed(load, order, incidents, gate_class=gate_class, look_inside=look_inside)
         if seen is not None:
             seen.update(result.outcomes)
         return result
