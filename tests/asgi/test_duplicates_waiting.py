@@ -10,7 +10,7 @@ from support.asgi_duplicates import code_of, keyed, once, runs_of, send
 from support.asgi_staged import StagedApp, answer_with, post, serving
 from support.asgi_wire import Wire, scope_of
 from turnlane import current_turn
-from turnlane.testing import AsgiDriver
+from turnlane.testing import AsgiDriver, HttpRequest
 
 
 def waiting(app: StagedApp, **settings: Any) -> Any:
@@ -51,6 +51,56 @@ async def test_who_waits_takes_the_place_of_one_that_left_the_line() -> None:
     [ran] = runs_of(app)[1:]
     assert {answer.text for answer in answers} == {ran}
     assert sum("idempotent-replayed" in answer.headers for answer in answers) == 2
+
+
+STREAM = b'{"stream": true}'
+
+
+async def stand_in_line(driver: AsgiDriver, app: StagedApp) -> HttpRequest:
+    """Start a request for a stream behind another one of its session."""
+    post(driver, "alice", "holder")
+    await app.entered("holder")
+    first = keyed(driver, "first", body=STREAM)
+    await first.until_idle()
+    return first
+
+
+async def test_a_copy_of_a_stream_in_line_is_told_to_come_again() -> None:
+    """A broken connection: its client comes again before the server knows, and once more when the first has left."""
+    app = StagedApp()
+    async with serving(once(app)) as driver:
+        first = await stand_in_line(driver, app)
+        early = await send(driver, "early", body=STREAM)
+        assert (early.status, code_of(early)) == (409, "duplicate_running")
+        assert "retry-after" in early.headers
+        first.disconnect()
+        await first.finished()
+        app.release("holder", "again")
+        assert (await send(driver, "again", body=STREAM)).body == b"again"
+    assert runs_of(app) == ["holder", "again"]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_copy_of_a_stream_waits_for_what_becomes_of_the_first(leaves: bool) -> None:
+    """It runs in its place, or is refused when the first has its turn: streams are not sent twice."""
+    app = StagedApp()
+
+    async def stream(_: Scope, __: Receive, send: Send) -> None:
+        await answer_with(send, b"data: x\n\n", (b"content-type", b"text/event-stream"))
+
+    app.steps["first"] = app.steps["copy"] = stream
+    async with serving(waiting(app)) as driver:
+        first = await stand_in_line(driver, app)
+        copy = keyed(driver, "copy", body=STREAM)
+        await copy.until_idle()
+        assert copy.messages == []
+        if leaves:
+            first.disconnect()
+            await first.finished()
+        app.release("holder")
+        response = await copy.response()
+    assert code_of(response) == ("" if leaves else "duplicate_stream")
+    assert runs_of(app) == ["holder", "copy" if leaves else "first"]
 
 
 async def test_who_took_the_place_can_leave_the_line_too() -> None:

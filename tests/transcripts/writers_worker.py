@@ -1,8 +1,8 @@
 """A process of writers: `writers_worker.py PLACE NAME WRITERS WRITES COMPACTS SEED`.
 
 Each writer stores `WRITES` entries in one of a few transcripts, by appends, by turns with a prompt release, and, with
-`COMPACTS` 1, by compactions a third party makes, which append, or write the whole file anew. It prints `stored SESSION TEXT` for each entry, and `wrong ...` for
-each refusal, which there must not be.
+`COMPACTS` 1, by compactions a third party makes, which append, or write the whole file anew. It prints
+`stored SESSION TEXT` for each entry, and `wrong ...` for each refusal, which there must not be.
 """
 
 import asyncio

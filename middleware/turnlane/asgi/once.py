@@ -154,7 +154,7 @@ class Once:
         """Return the answer a duplicate gets, None while there is none yet."""
         if found.fingerprint != message.fingerprint:
             raise errors.IdempotencyKeyReused(param)
-        if found.stream or found.state == "stream":
+        if found.state == "stream" or (found.stream and found.state != "waiting"):
             raise errors.DuplicateOfStream(param)
         if found.state == "not_kept":
             raise errors.DuplicateNotKept(param, max_answer=self._duplicates.max_answer)
