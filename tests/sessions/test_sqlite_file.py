@@ -251,3 +251,16 @@ def test_a_store_needs_the_path_of_a_file(bad: str) -> None:
     """What names no file is refused at construction."""
     with pytest.raises(ValueError, match="path of a file"):
         SqliteSessionStore(bad)
+
+
+@posix
+async def test_a_file_that_is_removed_forks_no_key(path: Path) -> None:
+    """All who have it open go to the file that has the name now: one key has one id there."""
+    async with sessions_at(path) as here, sessions_at(path) as there:
+        before = await here.resolve("k")
+        assert (await there.resolve("k")).id == before.id
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        after = await there.resolve("k")
+        assert after.id != before.id
+        assert (await here.resolve("k")).id == after.id

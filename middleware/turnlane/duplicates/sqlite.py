@@ -48,8 +48,11 @@ class SqliteDuplicateStore(DuplicateStore):
     A process is told from others by boot, pid namespace, pid and start time. Where the system does not tell these (it
     is not Linux), or in another pid namespace, a process that has ended counts as alive until its records expire.
 
-    Not guaranteed: anything on a network file system (WAL needs shared memory), or when the file is replaced or
-    removed while a process has it open. A connection is not carried into a forked child.
+    A file that is removed, or replaced, while a process has it open is found before its next call, which goes to the
+    file that has the name now.
+
+    Not guaranteed: anything on a network file system (WAL needs shared memory). A connection is not carried
+    into a forked child.
 
     Mutable: `_owner`, known once the store is open.
 

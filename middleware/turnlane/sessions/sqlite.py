@@ -55,8 +55,11 @@ class SqliteSessionStore(SessionStore):
     for at most `busy_timeout`. Every write is on the disk when it is reported (synchronous FULL), except that a
     power loss may take back the last `touch`es.
 
-    Not guaranteed: anything on a network file system (WAL needs shared memory), or when the file is replaced or
-    removed while a process has it open. A connection is not carried into a forked child.
+    A file that is removed, or replaced, while a process has it open is found before its next call, which goes to the
+    file that has the name now.
+
+    Not guaranteed: anything on a network file system (WAL needs shared memory). A connection is not carried
+    into a forked child.
 
     Args:
         path: of the file; relative to the working directory at the first use. Its directory must exist.

@@ -3,7 +3,7 @@
 import sqlite3
 from types import MappingProxyType
 
-__all__ = ("is_busy", "is_corrupt", "is_lasting", "reason_of")
+__all__ = ("Replaced", "is_busy", "is_corrupt", "is_lasting", "reason_of")
 
 # The low byte of SQLite's extended error codes.
 BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
@@ -29,6 +29,13 @@ REASONS = MappingProxyType(
 )
 
 
+class Replaced(sqlite3.OperationalError):
+    """The file was removed, or another put in its place, while it was written or read: nothing of that counts."""
+
+    def __init__(self) -> None:
+        super().__init__("the file was removed or replaced meanwhile")
+
+
 def is_busy(error: sqlite3.Error) -> bool:
     """Tell whether trying again soon may help."""
     return _code(error) in BUSY_CODES
@@ -48,6 +55,8 @@ def reason_of(error: sqlite3.Error | OSError) -> str:
     """Return what went wrong, in words and with SQLite's name for it; an `OSError` comes of opening the file."""
     if isinstance(error, OSError):
         return f"the file can not be opened ({error.strerror or error})"
+    if isinstance(error, Replaced):
+        return str(error)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return f"{REASONS.get(_code(error), 'SQLite refused')} ({name}: {error})"
 

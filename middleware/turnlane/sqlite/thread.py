@@ -8,12 +8,12 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from turnlane.clock import Clock
-from turnlane.sqlite.reasons import is_busy, is_lasting
+from turnlane.sqlite.reasons import Replaced, is_busy, is_lasting
 
 __all__ = ("ConnectionThread", "Forked", "Translated")
 
@@ -31,11 +31,25 @@ class Forked(Exception):
 
 
 class _Held:
-    """A connection and the process that opened it."""
+    """A connection, the file it was opened to, and the process that opened it."""
 
     def __init__(self) -> None:
         self.connection: sqlite3.Connection | None = None
         self.pid = os.getpid()
+        self._path = ""
+        self._file: tuple[int, int] | None = None
+
+    def hold(self, connection: sqlite3.Connection) -> None:
+        """Take a connection that was just opened."""
+        self.connection = connection
+        with closing(connection.execute("PRAGMA database_list")) as cursor:
+            self._path = str(cursor.fetchone()[2])
+        self._file = _identity(self._path)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its file has lost its name: what is written there, nobody else will ever find."""
+        return self.connection is not None and _identity(self._path) != self._file
 
     def close(self) -> None:
         """Close the connection if it is this process's own."""
@@ -76,10 +90,19 @@ class _Kept:
             held.close()
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
 class ConnectionThread:
     """Runs jobs on one connection, one after the other, in a thread of its own.
 
-    The connection is opened by the first job, and again after an error that lasts. A file that is locked is tried
+    The connection is opened by the first job, and again after an error that lasts, and where the file was removed or
+    another one put in its place; a job during which that happens raises `Replaced`. A file that is locked is tried
     again, in the thread, until `patience` seconds after the job was given in; a job that stood behind others that
     long is tried once. Nothing in here belongs to an event loop. A cancelled `run` does not stop a job that has begun.
 
@@ -156,7 +179,10 @@ class ConnectionThread:
             pause = FIRST_PAUSE
             while True:
                 try:
-                    return job(self._connection(held))
+                    result = job(self._connection(held))
+                    if held.is_elsewhere:
+                        raise Replaced
+                    return result
                 except sqlite3.Error as error:
                     if is_lasting(error):
                         held.close()
@@ -167,6 +193,8 @@ class ConnectionThread:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _connection(self, held: _Held) -> sqlite3.Connection:
+        if held.is_elsewhere:
+            held.close()
         if held.connection is None:
-            held.connection = self._connect()
-        return held.connection
+            held.hold(self._connect())
+        return cast("sqlite3.Connection", held.connection)

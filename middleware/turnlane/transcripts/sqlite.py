@@ -60,10 +60,12 @@ class SqliteTranscriptStore(TranscriptStore):
     stands in the same file: who changes `transcript` too, as an attacker would, is found by those who have the
     transcript open, and by nobody later.
 
-    Not guaranteed: anything on a network file system, which is refused, or when the file is replaced or removed while
-    a process has it open. On Windows the write lock keeps out the tasks of one `Transcripts` object only, and other
-    processes are refused when they write. A connection is not carried into a forked child. What stays of a deleted
-    transcript for ever is one row: its id, its version and its highest token.
+    A file that is removed, or replaced, while a process has it open is found before its next call, which goes to the
+    file that has the name now: who has a transcript open finds its entries gone, or changed.
+
+    Not guaranteed: anything on a network file system, which is refused. On Windows the write lock keeps out the tasks
+    of one `Transcripts` object only, and other processes are refused when they write. A connection is not carried into
+    a forked child. What stays of a deleted transcript for ever is one row: its id, its version and its highest token.
 
     Args:
         path: of the file; relative to the working directory at the first use. Its directory must exist.
