@@ -48,6 +48,20 @@ async def test_a_deleted_transcript_is_gone_and_its_tombstone_holds_it(transcrip
     assert await transcripts.list() == ("a", "b")
 
 
+async def test_where_none_is_nothing_is_made(make: Make) -> None:
+    """Neither a journal nor a row that would stay for ever; a file that nobody owns yet is deleted."""
+    transcripts = make()
+    await transcripts.delete("a", token=7)
+    assert not await transcripts.store.exists("a")
+    assert await transcripts.list() == ()
+    directory = Path(transcripts.store.where)
+    if directory.is_dir():
+        assert list(directory.iterdir()) == []
+        (directory / "b.jsonl").write_text('{"content":"by hand"}\n')
+        await transcripts.delete("b")
+        assert [path.name for path in tombstones(directory)] != []
+
+
 @pytest.mark.parametrize("by", ["another object", "the same object"])
 async def test_a_turn_that_is_out_learns_it_and_its_words_are_salvaged(make: Make, by: str) -> None:
     """It does not bring the conversation back to life."""

@@ -141,10 +141,10 @@ class JsonlTranscriptStore(TranscriptStore):
         return tuple(entries if last is None else entries[max(0, len(entries) - last) :])
 
     async def exists(self, session_id: str) -> bool:
-        """Look for its journal."""
+        """Look for its journal, and for the file that may be somebody else's still."""
         paths = self._layout.paths(session_id)
         try:
-            return self._files.status_of(paths.journal) is not None
+            return any(self._files.status_of(path) is not None for path in (paths.journal, paths.transcript))
         except OSError as error:
             raise _unavailable(paths.transcript, "look for it", error) from error
 

@@ -282,7 +282,10 @@ class Transcripts:
         require_id(session_id)
         if self._open_here(session_id) is not None:
             raise TranscriptReentry(session_id, asked="deleting it")
-        deleting = self._short.delete(session_id, author_of(turn, token), at=self._clock.wall())
+        author = author_of(turn, token)
+        if not await self.store.exists(session_id):
+            return
+        deleting = self._short.delete(session_id, author, at=self._clock.wall())
         await to_its_end(asyncio.ensure_future(deleting))
         if self._clock.monotonic() >= self._sweep_at:
             try:
