@@ -109,6 +109,22 @@ async def test_it_works_inside_a_release(make: Make) -> None:
         assert said(prompt.changes) == ["peer"]
 
 
+async def test_a_compaction_after_later_opens_of_others_is_accepted(make: Make) -> None:
+    """One that only looked, one that published a write, and one that is out itself meanwhile."""
+    async with make().open("a") as transcript:
+        await transcript.append(user("first"))
+        async with transcript.released() as prompt:
+            async with make().open("a"):
+                pass
+            async with make().open("a") as other:
+                await other.append(user("other"))
+                async with other.released() as others:
+                    transcript.owned_write(compacting(transcript), validate=is_summary)
+                assert said(others.changes) == ["summary"]
+        assert said(prompt.changes) == ["other"]
+        assert said(transcript.entries) == ["first", "other", "summary"]
+
+
 async def test_nothing_changed_is_nothing_done(transcripts: Transcripts) -> None:
     """Nobody is asked to approve it."""
     async with transcripts.open("a") as transcript:

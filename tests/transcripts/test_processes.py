@@ -91,6 +91,24 @@ async def test_an_edit_by_hand_during_a_release_stops_every_process(processes: P
     assert sorted(salvaged_in(tmp_path)) == ["peer-0", "reply"]
 
 
+@pytest.mark.parametrize("name", ["append", "swap two lines", "truncate", "replace by rename"])
+async def test_an_edit_by_hand_while_no_process_runs(processes: Processes, tmp_path: Path, name: str) -> None:
+    """The process that wrote it has ended: the next one refuses it, or is told of it and adopts it, and goes on."""
+    out, _ = await asyncio.to_thread(processes.start("gone", 3, "turn").communicate)
+    assert out.split() == ["gone-0", "gone-1", "gone-2"]
+    EDITS[name][0](tmp_path / "shared.jsonl")
+    with pytest.raises(TranscriptTakeover) as refused:
+        async with Transcripts(tmp_path, at_open="raise").open("shared"):
+            pytest.fail("it was opened")
+    hooks, adopted = Hooks(), list[TranscriptAdopted]()
+    hooks.on(TranscriptAdopted, adopted.append)
+    async with Transcripts(tmp_path, hooks=hooks).open("shared") as transcript:
+        await transcript.append(user("after"))
+    assert [event.kind for event in adopted] == [refused.value.kind]
+    out, _ = await asyncio.to_thread(processes.start("next", 1, "turn").communicate)
+    assert out.split() == ["next-0"]
+
+
 async def test_writers_that_are_killed_lose_nothing_they_were_told_is_stored(
     processes: Processes, tmp_path: Path, seed: int, long_form: bool
 ) -> None:
