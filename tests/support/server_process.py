@@ -81,7 +81,7 @@ async def server_process(script: str, *arguments: str) -> AsyncGenerator[ServerP
     )
     server = ServerProcess(process)
     try:
-        server.port = (await server.reported("ready"))["port"]
+        server.port = (await server.reported("ready", timeout=40))["port"]  # on a busy machine imports take their time
         yield server
     finally:
         await server.aclose()

@@ -1,11 +1,13 @@
 """A script: uvicorn with two workers on one SQLite file of sessions. Argument: the file.
 
-The lanes of each worker are its own. Reports `ready` with the port; ends at SIGTERM.
+The lanes of each worker are its own. Each reports `ready` with the port when it takes requests; ends at SIGTERM.
 """
 
 import json
 import os
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,7 +18,7 @@ from starlette.routing import Route
 from support.server_loopback import free_socket
 from turnlane import LaneMiddleware, Runtime
 
-FILE = "TURNLANE_TEST_SESSIONS"
+FILE, PORT = "TURNLANE_TEST_SESSIONS", "TURNLANE_TEST_PORT"
 WORKERS = 2
 
 
@@ -26,10 +28,18 @@ async def turn(request: Request) -> Response:
     return JSONResponse({"process": os.getpid(), "session": session.id, "new": session.is_new})
 
 
+@asynccontextmanager
+async def report(_: object) -> AsyncGenerator[None, None]:
+    """Say that this worker has started."""
+    print(json.dumps({"event": "ready", "port": int(os.environ[PORT])}), flush=True)
+    yield
+
+
 def app() -> Starlette:
     """Return the app of one worker; called in each of them."""
     runtime = Runtime(sessions=f"sqlite:///{os.environ[FILE]}")
-    made = Starlette(routes=[Route("/turn", turn, methods=["POST"])], lifespan=runtime.lifespan)
+    lifespan = runtime.lifespan(inner=report)
+    made = Starlette(routes=[Route("/turn", turn, methods=["POST"])], lifespan=lifespan)
     made.add_middleware(LaneMiddleware, key="x-session-key", runtime=runtime, trusted_keys=True)
     return made
 
@@ -37,9 +47,9 @@ def app() -> Starlette:
 def main() -> None:
     os.environ[FILE] = sys.argv[1]
     with free_socket() as bound:
-        # Clients that are early wait in its queue until a worker is there.
+        # Those whose worker has not started yet wait in its queue, or the other one takes them.
         bound.listen(2048)
-        print(json.dumps({"event": "ready", "port": bound.getsockname()[1]}), flush=True)
+        os.environ[PORT] = str(bound.getsockname()[1])
         uvicorn.run(
             "support.server_workers:app",
             factory=True,
