@@ -200,7 +200,7 @@ class JsonlTranscriptStore(TranscriptStore):
         Empty where the lock is not to be had: then it is none, for a write does not take that long. Where there is no
         journal nobody has begun one, and reading makes none.
         """
-        if not await self.exists(session_id):
+        if self._files.status_of(self._layout.paths(session_id).journal) is None:
             return b""
         handle = await self.attach(session_id)
         try:
