@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from turnlane.transcripts import Transcript
 
-__all__ = ("EDITS", "Edit", "append", "line", "said", "salvaged_in", "user")
+__all__ = ("EDITS", "Edit", "append", "line", "open_below", "said", "salvaged_in", "user")
 
 Edit = Callable[[Path], None]
 
@@ -35,6 +36,15 @@ def salvaged_in(directory: Path) -> list[str]:
         for text in path.read_text(encoding="utf-8").splitlines():
             texts += said(json.loads(text).get("entries", ()))
     return texts
+
+
+def open_below(directory: Path) -> list[str]:
+    """The files in a directory that this process has open; what other tests have left elsewhere does not count."""
+    found: list[str] = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of this very look
+            found.append(os.readlink(descriptor))
+    return [path for path in found if path.startswith(f"{directory}{os.sep}")]
 
 
 def path_of(transcript: Transcript) -> Path:

@@ -4,13 +4,12 @@
 # pyright: reportPossiblyUnboundVariable=false, reportPrivateUsage=false
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from support.transcripts_scenes import EDITS, path_of, said, salvaged_in, user
+from support.transcripts_scenes import EDITS, open_below, path_of, said, salvaged_in, user
 from transcripts.conftest import Make
 from turnlane.errors import TranscriptBusy, TranscriptTakeover
 from turnlane.transcripts import Transcript, Transcripts
@@ -56,7 +55,6 @@ SCENES: dict[str, Scene] = {"a turn": plain, "a large turn": large, "a peer": pe
 @pytest.mark.parametrize("name", SCENES)
 async def test_cancelled_at_each_step(tmp_path: Path, name: str, contended: bool) -> None:
     """Another opener gets the lock at once, what was acknowledged is stored, what was staged is stored or salvaged."""
-    descriptors = len(os.listdir("/proc/self/fd"))
     for steps in range(MOST_STEPS):
         directory = tmp_path / str(steps)
         transcripts, acknowledged = Transcripts(directory), list[str]()
@@ -75,7 +73,7 @@ async def test_cancelled_at_each_step(tmp_path: Path, name: str, contended: bool
             assert {"half", "reply"} & {*stored, *salvaged} >= {"half"}
         assert not set(stored) & set(salvaged)
         assert transcripts._lines._lines == {}
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert open_below(tmp_path) == []
         if not task.cancelled():
             assert task.exception() is None
             return
