@@ -18,7 +18,7 @@ SEQUENCES = [
     (Bounds(None, "ab", 4), 6),
     (Bounds(1, "ab", 4), 6),
     (Bounds(2, "abc", 4), 5),
-    (Bounds(2, "abc", 4, 1, ("", "p")), 4),
+    (Bounds(2, "abc", 3, 1, ("p", "q")), 4),
 ]
 
 # What is tried in the short form, and instead of it in the long form.
@@ -29,7 +29,7 @@ STATES = [
     (Bounds(2, "abc", 3), Bounds(2, "abc", 4)),
     (Bounds(None, "ab", 3, 1, ("", "p")), Bounds(None, "ab", 4, 1, ("", "p"))),
     (Bounds(1, "ab", 3, 1, ("p", "q")), Bounds(1, "ab", 4, 1, ("p", "q"))),
-    (Bounds(2, "abc", 2, 1, ("p", "q")), Bounds(2, "abc", 4, 1, ("", "p"))),
+    (Bounds(2, "abc", 2, 1, ("p", "q")), Bounds(2, "abc", 3, 1, ("p", "q"))),
 ]
 
 
