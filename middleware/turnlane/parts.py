@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
-from turnlane.errors import NotConfigured, SessionError
+from turnlane.errors import NotConfigured, SessionError, TranscriptUnavailable
 from turnlane.lanes import Lanes
 from turnlane.lanes.scope import TurnScope
 from turnlane.policies import Policy, Rollback
@@ -106,7 +106,10 @@ class Parts:
         debts = self.lanes.gate.debts
         owed = debts.get(turn.key, {})
         for interrupted in [each for each in owed if each is not turn]:
-            if interrupted._transcript is not None:
+            if interrupted is None:
+                if turn._transcript is not None:
+                    await turn._transcript.take_back_unended()
+            elif interrupted._transcript is not None:
                 await interrupted._transcript.take_back(token=turn.token, turn=turn.id)
             del owed[interrupted]  # an error leaves it to the next turn
         if not owed:
@@ -115,6 +118,13 @@ class Parts:
     async def leave_session(self, turn: Turn, *, visible: bool = True) -> None:
         """Record the turn as activity of its session. A store that can not is logged: the turn has had its effect."""
         session = turn.session
+        if session is not None:
+            self.lanes.gate.endings.finish(turn)
+        if turn._transcript is not None and turn not in self.lanes.gate.debts.get(turn.key, ()):
+            try:
+                await turn._transcript.end()
+            except TranscriptUnavailable as error:
+                logger.warning("turn_end_not_noted turn=%s error=%s", turn.id, error)
         if self.sessions is None or session is None or not visible or session.version == 0:
             return
         try:

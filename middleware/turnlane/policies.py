@@ -87,10 +87,12 @@ class Rollback:
     When the interrupted turn has cleaned up, and before the next turn of its key runs, whichever that is, its entries
     are taken out of the transcript and put into the salvage; see `Transcripts.take_out`. Entries of others stay. Where
     that can not be done the turn that was to run ends with the transcript's error, and the one after it tries again.
-    What the interrupted turn did elsewhere stays done.
+    What the interrupted turn did elsewhere stays done. On an idle lane the last turn to write is taken back if it has
+    not ended, because its process died in the middle of it.
 
-    Needs a runtime whose transcripts are made with `trace_turns=True`. Not guaranteed: that it is done if this process
-    ends before the next turn of the key.
+    Needs a runtime whose transcripts are made with `trace_turns=True`. Not guaranteed: that what a process that died
+    has left, or was to take back, is taken out before another message with this policy comes, nor once a turn has
+    written behind it.
 
     Args:
         grace: seconds the running turn has to end by itself.

@@ -160,8 +160,12 @@ class DrivenGate:
             "turn": self._turn(),
             "line": line,
             "fate": self._fate,
-            "owed": [self._messages[turn] for turn in self.gate.debts.get("a", ())],
-            "undone": sorted((visit.message, self._named(by)) for visit in visits for by in visit.transcript.by),
+            "owed": [NOBODY if turn is None else self._messages[turn] for turn in self.gate.debts.get("a", ())],
+            "undone": sorted(
+                [(visit.message, self._named(by)) for visit in visits for by in visit.transcript.by]
+                + [(NOBODY, visit.message) for visit in visits for _ in range(visit.transcript.others)]
+            ),
+            "ended": sorted(visit.message for visit in visits for _ in range(visit.transcript.ended)),
             "taken": [visit.message for visit in visits if visit.taken],
             "deadlines": [each.message for each in visits if each.waiter is not None and each.waiter.deadline],
             "totals": {name: count for name, count in self.gate.outcomes.totals().items() if count},
@@ -228,6 +232,7 @@ def state_of(model: MessageModel) -> dict[str, object]:
         "fate": model.fate,
         "owed": model.owed,
         "undone": sorted(model.undone),
+        "ended": sorted(model.ended),
         "taken": sorted(taken + (turn.sharing if turn is not None else [])),
         "deadlines": sorted(waiting + (turn.carried if turn is not None else [])),
         "totals": Counter(COUNTED_AS.get(what, what) for what, _ in model.fate.values()),

@@ -69,6 +69,7 @@ class MessageModel:
 
     `taken` are messages that were offered, and the turns that took them. `fate` is what became of a message, and
     through which one. `owed` are the turns that were rolled back, until another is about to begin: `undone` has both.
+    There NOBODY is a turn of a process that died. `ended` are those that are noted to need no rolling back.
     """
 
     scene: Scene
@@ -78,6 +79,7 @@ class MessageModel:
     taken: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     owed: list[int] = field(default_factory=list[int])
     undone: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    ended: list[int] = field(default_factory=list[int])
     fate: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
 
     def copy(self) -> Self:
@@ -90,6 +92,7 @@ class MessageModel:
             self.taken.copy(),
             self.owed.copy(),
             self.undone.copy(),
+            self.ended.copy(),
             self.fate.copy(),
         )
 
@@ -180,6 +183,8 @@ class MessageModel:
         policy, turn = self.scene.policies[message], self.turn
         if turn is None and not self.line:
             self.turn = Holding(message, Place([message]))
+            if policy == "rollback":
+                self._owe(NOBODY)
             self._begin(self.turn)
             return
         refusal = self._refusal(message)
@@ -226,10 +231,14 @@ class MessageModel:
             gone += turn.carried
             turn.carried = []
             self._ask(turn, message)
-            if self.scene.policies[message] == "rollback" and turn.message not in self.owed:
-                self.owed.append(turn.message)
+        if self.scene.policies[message] == "rollback":
+            self._owe(NOBODY if turn is None else turn.message)
         for earlier in gone:
             self.fate[earlier] = ("superseded", message)
+
+    def _owe(self, message: int) -> None:
+        if message not in self.owed:
+            self.owed.append(message)
 
     def _offer(self, turn: Holding, message: int) -> None:
         if turn.asked_by is None and self.scene.whom(message) == self.scene.whom(turn.message):
@@ -260,6 +269,8 @@ class MessageModel:
 
     def _end(self, turn: Holding, what: str, through: int | None = None) -> None:
         self.turn = None
+        if turn.begun and turn.message not in self.owed:
+            self.ended.append(turn.message)
         self.fate[turn.message] = (what, NOBODY if through is None else through)
         for other in turn.sharing:
             self.fate[other] = ("shared" if what == "answered" else "coalesced", turn.message)

@@ -74,10 +74,21 @@ class Cancels:
 
 
 class Transcript:
-    """As much of a turn's transcript as is needed to take back what it has written: `by` whom."""
+    """As much of a turn's transcript as is needed to take back what it has written, `by` whom, or others have.
+
+    `others` counts how often it took back what a turn of a process that died has written, `ended` its own ends.
+    """
 
     def __init__(self) -> None:
         self.by: list[str] = []
+        self.others = 0
+        self.ended = 0
+
+    async def take_back_unended(self) -> None:
+        self.others += 1
+
+    async def end(self) -> None:
+        self.ended += 1
 
     async def take_back(self, *, token: int, turn: str) -> None:
         self.by.append(turn)

@@ -188,6 +188,14 @@ class OwesNothingWhenAskedBefore(Gate):
         super()._take_over(turn, Interrupt(grace=policy.grace) if asked else policy)
 
 
+class OwesOnlyForItsOwn(Gate):
+    """Nobody takes back what a turn of a process that died has written."""
+
+    def _owe(self, key: str, holder: Turn | None) -> None:
+        if holder is not None:
+            super()._owe(key, holder)
+
+
 class CountsTheSuperseded(Gate):
     """Who takes over is refused for the sake of those it would supersede."""
 
@@ -225,6 +233,7 @@ PLANTED: list[tuple[MakeGate, Scene]] = [
     (OwesForTheLine, Scene(("enqueue", "enqueue", "rollback"))),
     (OwesForTheLastOnly, Scene(("enqueue", "rollback", "rollback"))),
     (OwesNothingWhenAskedBefore, Scene(("enqueue", "interrupt", "rollback"))),
+    (OwesOnlyForItsOwn, Scene(("rollback", "enqueue", "rollback"))),
     (CountsTheSuperseded, Scene(("enqueue", "coalesce", "interrupt"), principals=("p", "p", "p"), most_waiting=1)),
     (CountsGroupsOnce, Scene(("enqueue", "coalesce", "coalesce"), principals=("p", "p", "p"), most_waiting=1)),
 ]

@@ -5,49 +5,20 @@ import os
 import random
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.transcripts_faults import Faults, FaultyFiles, Killed
+from support.transcripts_faults import Faults, FaultyFiles
 from support.transcripts_scenes import append, edit_in_place, said, salvaged_in, user
+from support.transcripts_turns import PLACES, Place, in_files, write_in_turns
 from turnlane.errors import StaleTurn, TranscriptError, TranscriptTakeover, TranscriptUnavailable
 from turnlane.hooks import Hooks, TranscriptAdopted, TurnRolledBack
 from turnlane.transcripts import JsonlTranscriptStore, Transcript, Transcripts
+from turnlane.transcripts.contract import Author
 
 MOST_CALLS = 60
-Place = Callable[..., Transcripts]
-
-
-def in_files(path: Path, **settings: Any) -> Transcripts:
-    settings.setdefault("trace_turns", True)
-    return Transcripts(path, **settings)
-
-
-def in_a_database(path: Path, **settings: Any) -> Transcripts:
-    settings.setdefault("trace_turns", True)
-    return Transcripts(f"sqlite:///{path}/transcripts.db", **settings)
-
-
-PLACES = [in_files, in_a_database]
-
-
-async def write_in_turns(make: Callable[[], Transcripts], *, behind: bool) -> None:
-    """Two entries of others, two of a turn, one of others, one of the turn; with `behind`, one of others more."""
-    transcripts = make()
-    await transcripts.append("a", user("before"), user("and before"))
-    async with transcripts.open("a", token=5, turn="T") as transcript:
-        await transcript.append(user("question"), user("thought"))
-        async with transcript.released() as prompt:
-            async with aclosing(make()) as others:
-                await others.append("a", user("peer"))
-            prompt.stage(user("answer"))
-    if behind:
-        await transcripts.append("a", user("later"))
-    await transcripts.aclose()
 
 
 @pytest.mark.parametrize("behind", [True, False])
@@ -306,58 +277,28 @@ async def test_half_a_trace_is_that_of_nothing(tmp_path: Path, row: bytes) -> No
     assert said(await transcripts.read("a")) == ["before", "and before", "peer"]
 
 
-@pytest.mark.parametrize("sync", [False, True], ids=["process", "power"])
-@pytest.mark.parametrize("halves", [False, True], ids=["before", "half-way"])
-@pytest.mark.parametrize("kind", ["kill", "ENOSPC", "EIO"])
-@pytest.mark.parametrize("behind", [True, False])
-async def test_whatever_fails_the_turn_is_out_or_in(
-    tmp_path: Path, behind: bool, kind: str, halves: bool, sync: bool
-) -> None:
-    """At every call: all of it or none, what others wrote stays, and the next one takes it out."""
-    rest = ["before", "and before", "peer", *(["later"] if behind else [])]
-    whole = ["before", "and before", "question", "thought", "peer", "answer", *(["later"] if behind else [])]
-    for number in range(MOST_CALLS):
-        directory = tmp_path / str(number)
-        await write_in_turns(lambda: in_files(directory), behind=behind)  # noqa: B023  called at once
-        faults = Faults(number, kind, halves=halves)
-        store = JsonlTranscriptStore(directory, files=FaultyFiles(faults), sync=sync, trace_turns=True)
-        with suppress(Killed, TranscriptError):
-            await Transcripts(store).take_out("a", "T", token=6, turn="S")
-        if not faults.happened:
-            assert number > 8
-            return
-        transcripts = in_files(directory, at_open="raise")
-        async with transcripts.open("a"):
-            pass  # settles what was left
-        texts = said(await transcripts.read("a"))
-        assert texts in (rest, whole), faults.names
-        if texts == rest:
-            assert salvaged_in(directory)[:3] == ["question", "thought", "answer"], faults.names
-        assert await transcripts.take_out("a", "T", token=7, turn="S2") == (3 if texts == whole else 0), faults.names
-        assert said(await transcripts.read("a")) == rest, faults.names
-    raise AssertionError(f"more than {MOST_CALLS} calls")
-
-
-@pytest.mark.parametrize("kind", ["kill", "ENOSPC"])
-@pytest.mark.parametrize("halves", [False, True])
-async def test_whatever_fails_while_the_turn_writes_all_that_is_stored_is_known(
-    tmp_path: Path, kind: str, halves: bool
-) -> None:
-    """A trace comes before what it tells of: nothing of the turn can stay."""
-    for number in range(MOST_CALLS):
-        directory = tmp_path / str(number)
-        await in_files(directory).append("a", user("before"))
-        faults = Faults(number, kind, halves=halves)
-        store = JsonlTranscriptStore(directory, files=FaultyFiles(faults), trace_turns=True)
-        with suppress(Killed, TranscriptError):
-            async with Transcripts(store).open("a", token=5, turn="T") as transcript:
-                await transcript.append(user("question"))
-                await transcript.append(user("thought"), user("answer"))
-        if not faults.happened:
-            return
-        await in_files(directory).take_out("a", "T", token=6, turn="S")
-        assert said(await in_files(directory).read("a")) == ["before"], faults.names
-    raise AssertionError(f"more than {MOST_CALLS} calls")
+@pytest.mark.parametrize("place", PLACES)
+async def test_only_the_last_turn_to_write_can_have_not_ended(tmp_path: Path, place: Place) -> None:
+    """Nor does the end of one that another has followed say anything of that one."""
+    store = place(tmp_path).store
+    assert await store.unended("a") is None
+    await store.end_turn("a", Author(turn="T", token=5))
+    async with place(tmp_path) as transcripts:
+        await transcripts.append("a", user("before"))
+        assert await store.unended("a") is None
+        for turn, token in (("T", 5), ("U", 6)):
+            async with transcripts.open("a", token=token, turn=turn) as transcript:
+                await transcript.append(user(turn))
+        await transcripts.append("a", user("later"))
+        assert await store.unended("a") == "U"
+        for author in (Author(turn="T", token=5), Author(turn="U"), Author(turn="U", token=5)):
+            await store.end_turn("a", author)
+            assert await store.unended("a") == "U"
+        await store.end_turn("a", Author(turn="U", token=6))
+        assert await store.unended("a") is None
+        await transcripts.delete("a")
+        assert await store.unended("a") is None
+    await store.aclose()
 
 
 KILLED_TURN = """

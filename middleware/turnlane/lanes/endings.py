@@ -49,8 +49,13 @@ class Endings:
             self.arm_timeout(turn, seconds)
 
     def interrupt(self, turn: Turn, *, by: str | None, grace: float) -> bool:
-        """Ask a running turn to stop and cancel its task after `grace` seconds; False if it was asked before."""
+        """Ask a running turn to stop and cancel its task after `grace` seconds; False if it was asked before.
+
+        One that is over by itself is not asked: it has given its answer, and lets the lane go in a moment.
+        """
         ending = turn._end = turn._end or Ending()
+        if ending.over:
+            return False
         if not ending.asked and ending.flag is not None:
             ending.flag.set()
         ending.asked = True  # also a turn whose time is over, and that is cleaning up or waits for its thread
@@ -67,6 +72,12 @@ class Endings:
         if self._hooks.active and self._hooks.wants(TurnInterruption):
             self._hooks.emit(TurnInterruption(key=turn.key, turn=turn.id, by=by, grace=grace))
         return True
+
+    def finish(self, turn: Turn) -> None:
+        """Note that a turn has done all it was to do, unless calls that joined it go on."""
+        if turn._joins is None:
+            turn._end = turn._end or Ending()
+            turn._end.over = True
 
     def _hasten(self, turn: Turn, ending: Ending, *, by: str | None, grace: float) -> None:
         """Let a later interruption with less patience count, while the turn is not cancelled yet."""

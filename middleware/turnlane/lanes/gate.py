@@ -84,6 +84,8 @@ class Gate(Coalescing):
                 else:
                     self.endings.timeouts[turn] = turn_timeout
             return turn
+        if isinstance(policy, Rollback):
+            self._owe(key, None)
         self._start_at_once(turn, turn_timeout)
         return turn
 
@@ -183,8 +185,12 @@ class Gate(Coalescing):
             for earlier in self.let_go_of_absorbed(holder):
                 self._dismiss(earlier, "superseded", by=turn)
             self.endings.interrupt(holder, by=turn.id, grace=policy.grace)
-            if isinstance(policy, Rollback):
-                self.debts.setdefault(holder.key, {})[holder] = None
+        if isinstance(policy, Rollback) and not (holder is not None and holder._end is not None and holder._end.over):
+            self._owe(turn.key, holder)
+
+    def _owe(self, key: str, holder: Turn | None) -> None:
+        """Have the next turn of a key take back what its holder wrote, or where there is none one that died with it."""
+        self.debts.setdefault(key, {})[holder] = None
 
     # -- waiting
 

@@ -288,6 +288,26 @@ class TranscriptStore(ABC):
         """
         return session_id in await self.list()
 
+    async def end_turn(self, session_id: str, author: Author) -> None:
+        """Note that a turn has ended, if it is the last that has written; needs no lock.
+
+        Raises:
+            TranscriptUnavailable: the store could not, or does not know who wrote what.
+        """
+        raise self._notes_no_turns(session_id)
+
+    async def unended(self, session_id: str) -> str | None:
+        """Return the id of the turn that was the last to write, if no `end_turn` came after; needs no lock.
+
+        Raises:
+            TranscriptUnavailable: the store can not be used, or does not know who wrote what.
+        """
+        raise self._notes_no_turns(session_id)
+
+    def _notes_no_turns(self, session_id: str) -> TranscriptUnavailable:
+        reason = f"it does not note which turn wrote what in {session_id!r}"
+        return TranscriptUnavailable(self.where, operation="tell whether a turn has ended", reason=reason)
+
     @abstractmethod
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:
         """Keep what could not be stored, and say where.

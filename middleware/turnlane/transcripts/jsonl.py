@@ -3,9 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from turnlane.clock import Clock
 from turnlane.errors import TranscriptBusy, TranscriptCorrupt, TranscriptUnavailable
@@ -27,6 +27,8 @@ from turnlane.transcripts.working import INLINE_BYTES, work
 __all__ = ("JsonlTranscriptStore",)
 
 logger: logging.Logger = logging.getLogger("turnlane.transcripts")
+
+_T = TypeVar("_T")
 
 LONGEST_WRITE = 1.0  # seconds a reader waits for the end of a write that has begun
 
@@ -147,6 +149,21 @@ class JsonlTranscriptStore(TranscriptStore):
             return any(self._files.status_of(path) is not None for path in (paths.journal, paths.transcript))
         except OSError as error:
             raise _unavailable(paths.transcript, "look for it", error) from error
+
+    async def end_turn(self, session_id: str, author: Author) -> None:
+        """Append it to the traces."""
+        await self._of_traces(session_id, lambda traces: traces.end(author))
+
+    async def unended(self, session_id: str) -> str | None:
+        """Look it up in the traces."""
+        return await self._of_traces(session_id, Traces.unended)
+
+    async def _of_traces(self, session_id: str, job: Callable[[Traces], _T]) -> _T:
+        path = self._layout.paths(session_id).traces
+        try:
+            return await work(partial(job, Traces(self._files, path)), size=INLINE_BYTES + 1 if self._sync else 0)
+        except OSError as error:
+            raise _unavailable(path, "note turns", error) from error
 
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:
         """Append it to the salvage file."""

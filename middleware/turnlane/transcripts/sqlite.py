@@ -152,6 +152,18 @@ class SqliteTranscriptStore(TranscriptStore):
         job = partial(_exists, key=key_of(session_id))
         return await self._reader.run("look for it", self._path_of(session_id), job)
 
+    async def end_turn(self, session_id: str, author: Author) -> None:
+        """Note it in the row that says what is owned."""
+        if await self.unended(session_id) == storable(author.turn):
+            path = self._path_of(session_id)
+            job = partial(TracedRows(key_of(session_id), path=path).end_turn, author=author)
+            await to_its_end(asyncio.ensure_future(self._writer.run("note turns", path, job)))
+
+    async def unended(self, session_id: str) -> str | None:
+        """Look who has written the last row that a turn has written."""
+        path = self._path_of(session_id)
+        return await self._reader.run("note turns", path, TracedRows(key_of(session_id), path=path).unended)
+
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:
         """Store the lines in the table `salvage`."""
         what = (self._clock.wall(), storable(reason), storable(author.turn) or None, author.token)

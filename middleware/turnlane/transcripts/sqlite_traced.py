@@ -55,6 +55,19 @@ class TracedRows(OwnedRows):
                     tables.move_row(head.life, number + 1, kept, digest)
             return self.put(tables, head, author, state=State(length, kept, digest), rewritten=head.version + 1).fence
 
+    def end_turn(self, connection: sqlite3.Connection, author: Author) -> None:
+        """Note that a turn has ended, if its token is the highest that has written."""
+        with transaction(connection):
+            Tables(connection, self.key).put_ended(author.turn, token=author.token)
+
+    def unended(self, connection: sqlite3.Connection) -> str | None:
+        """Return the turn that was the last to write, if its end was not noted."""
+        with snapshot(connection):
+            tables = Tables(connection, self.key)
+            head = tables.head()
+            turn = None if head is None else tables.last_turn(head.life)
+            return None if head is None or turn == head.ended else turn
+
     def _written(self, tables: Tables, fence: Fence, turn: str, author: Author) -> tuple[Head, Rows, list[int]]:
         """Return what is owned, all rows, and which of them, from 0, the turn has written."""
         head = self.fenced(tables, fence, author, "roll a turn back")

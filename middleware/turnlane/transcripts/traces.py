@@ -3,7 +3,8 @@
 It is what a turn that is rolled back is known by, also after its process has died. One JSON object for each append,
 written before the append itself: where it begins, how many lines it has, and the chained digest after them. A line of
 the transcript is the turn's only where that digest is still right, which covers all that stands before it: an append
-that was never made, or what somebody has rewritten since, is nobody's. Nothing else is decided by this file.
+that was never made, or what somebody has rewritten since, is nobody's. One more says that the turn has ended; where it
+is missing its process died. Nothing else is decided by this file.
 """
 
 import json
@@ -29,7 +30,7 @@ class _Trace:
 
 
 class Traces:
-    """The traces of one transcript. What changes it needs the lock of the journal.
+    """The traces of one transcript. What changes it needs the lock of the journal, but for `end`.
 
     A turn is known by its id and its token; only turns that have both leave traces. With the first append of another
     turn the traces of the one before are gone: it has a lower token, and can write no more.
@@ -70,6 +71,33 @@ class Traces:
         """
         if any(_author_of(row) is not None for row in self._rows()):
             self._append({"cut": lines})
+
+    def end(self, author: Author) -> None:
+        """Note that a turn has ended, if these are its traces. A line that others begin anew without is not missed.
+
+        Raises:
+            OSError: it was not noted.
+        """
+        if author.token is not None and any(_author_of(row) == author for row in self._rows()):
+            self._append({"ended": author.turn})
+
+    def unended(self) -> str | None:
+        """Return the turn whose traces these are, if its end was not noted.
+
+        Raises:
+            OSError: the traces could not be read.
+        """
+        found: str | None = None
+        ended: set[str] = set()  # a turn may leave something running that writes behind its end
+        for row in self._rows():
+            match row:
+                case {"ended": str(turn)}:
+                    ended.add(turn)
+                case {"turn": str(turn)}:
+                    found = turn
+                case _:
+                    pass
+        return None if found in ended else found
 
     def of(self, turn: str, chain: Chain) -> list[int]:
         """Return the numbers, from 0 and in order, of the lines of some content that a turn has written.

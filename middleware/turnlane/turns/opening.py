@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from turnlane.transcripts import Transcript, Transcripts
+from turnlane.transcripts.contract import Author
+from turnlane.transcripts.working import to_its_end
 
 __all__ = ("TurnTranscript",)
 
@@ -49,6 +51,28 @@ class TurnTranscript:
             TranscriptError: nothing was taken back.
         """
         await self._transcripts.take_out(self._session_id, self._turn, token=token, turn=turn)
+
+    async def take_back_unended(self) -> None:
+        """Take back, for this turn, what the last one to write has written if it has not ended: its process died.
+
+        Raises:
+            TranscriptError: nothing was taken back.
+        """
+        store = self._transcripts.store
+        unended = await store.unended(self._session_id) if store.traces_turns else None
+        if unended is not None and unended != self._turn:
+            await self._transcripts.take_out(self._session_id, unended, token=self._token, turn=self._turn)
+
+    async def end(self) -> None:
+        """Note that this turn has ended, for those that would take back what it has written.
+
+        Raises:
+            TranscriptUnavailable: the store could not.
+        """
+        store = self._transcripts.store
+        if store.traces_turns:
+            author = Author(turn=self._turn, token=self._token)
+            await to_its_end(asyncio.ensure_future(store.end_turn(self._session_id, author)))
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Transcript, None]:

@@ -66,6 +66,14 @@ class TranscriptOpener(Protocol):
         """Take back what the turn has written, for another one."""
         ...
 
+    async def take_back_unended(self) -> None:
+        """Take back what the last turn to write has written, if it has not ended."""
+        ...
+
+    async def end(self) -> None:
+        """Note that the turn has ended."""
+        ...
+
     def belongs_to(self, transcripts: object, session_id: str) -> bool:
         """Tell whether it is the one of `session_id` in `transcripts`."""
         ...
@@ -94,10 +102,10 @@ class Ending:
     """How a running turn is being brought to its end from outside: at most one way per turn, the first.
 
     `kind` is None while somebody only listens for an interruption (`flag`); `by` is the turn that interrupts, `seconds`
-    the turn timeout.
+    the turn timeout. `over` tells that the turn has done all it was to do, and only settles.
     """
 
-    __slots__ = ("asked", "by", "cancelled", "flag", "kind", "seconds", "timer")
+    __slots__ = ("asked", "by", "cancelled", "flag", "kind", "over", "seconds", "timer")
 
     def __init__(self) -> None:
         self.kind: str | None = None
@@ -106,6 +114,7 @@ class Ending:
         self.seconds: float = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.cancelled: bool = False  # by us
+        self.over: bool = False
         self.flag: asyncio.Event | None = None
 
 
