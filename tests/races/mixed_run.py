@@ -38,6 +38,7 @@ from turnlane import (
 )
 from turnlane.asgi.keepalive import KeepAlive
 from turnlane.duplicates import Duplicates, MemoryDuplicateStore
+from turnlane.lanes.endings import is_over
 from turnlane.lanes.gate import Gate
 from turnlane.policies import Policy
 
@@ -207,7 +208,7 @@ class MixedRun:
         self.arrivals += 1
         sender.arrived, sender.left_in_pass = self.arrivals, self.loop.passes
         holder = self.lanes.gate.table.holders.get(sender.lane)
-        if isinstance(sender.ask.policy, Rollback) and holder is not None:
+        if isinstance(sender.ask.policy, Rollback) and holder is not None and not is_over(holder):
             self.book.doom(holder, sender.number)
 
     # -- the app

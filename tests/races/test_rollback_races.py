@@ -22,6 +22,7 @@ from support.lanes_invariants import broken_promises, leftovers
 from support.seeded_loop import LoopClock, SeededLoop
 from support.transcripts_scenes import salvaged_in, user
 from turnlane import Enqueue, Interrupt, Lanes, Reject, Rollback, Runtime, Sessions, Turn, errors
+from turnlane.lanes.endings import is_over
 from turnlane.policies import Policy
 from turnlane.transcripts import Transcripts
 
@@ -84,7 +85,7 @@ class Visits:
         for _ in range(visit.delay):
             await asyncio.sleep(0)
         holder = self.lanes.gate.table.holders.get("a")
-        if isinstance(visit.policy, Rollback) and holder is not None:
+        if isinstance(visit.policy, Rollback) and holder is not None and not is_over(holder):
             self.doomed.add(holder.id)
         try:
             async with self.runtime.turn("a", policy=visit.policy) as turn:

@@ -18,9 +18,14 @@ from turnlane.hooks import Hooks, TurnInterruption
 from turnlane.stacks import before_resuming, waits_for_thread
 from turnlane.turns.turn import Ending, Joins, Turn
 
-__all__ = ("Endings",)
+__all__ = ("Endings", "is_over")
 
 THREAD_LOOK_SECONDS = 0.05
+
+
+def is_over(turn: Turn) -> bool:
+    """Tell whether a running turn has done all it was to do."""
+    return turn._end is not None and turn._end.over
 
 
 class Endings:

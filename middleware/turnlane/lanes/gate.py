@@ -16,6 +16,7 @@ from turnlane.hooks import TurnQueued
 from turnlane.lanes.capacity import principal_of
 from turnlane.lanes.chains import add_nested, chain_of, cycle, lender_of
 from turnlane.lanes.coalescing import Coalescing
+from turnlane.lanes.endings import is_over
 from turnlane.lanes.line import Waiter
 from turnlane.policies import Coalesce, Enqueue, Interrupt, Policy, Reject, Rollback, Steer
 from turnlane.turns.chain import BroughtChain
@@ -185,7 +186,7 @@ class Gate(Coalescing):
             for earlier in self.let_go_of_absorbed(holder):
                 self._dismiss(earlier, "superseded", by=turn)
             self.endings.interrupt(holder, by=turn.id, grace=policy.grace)
-        if isinstance(policy, Rollback) and not (holder is not None and holder._end is not None and holder._end.over):
+        if isinstance(policy, Rollback) and not (holder is not None and is_over(holder)):
             self._owe(turn.key, holder)
 
     def _owe(self, key: str, holder: Turn | None) -> None:
