@@ -79,8 +79,13 @@ class Parts:
         """
         return await self._require_sessions("session_id=").resolve_id(session_id)
 
-    async def enter_session(self, turn: Turn, *, session_id: str | None = None, visible: bool = True) -> bool:
-        """Resolve the session of a turn that has its lane; False if its explicit id belongs to another lane by now."""
+    async def enter_session(
+        self, turn: Turn, *, session_id: str | None = None, visible: bool = True, joined: bool = False
+    ) -> bool:
+        """Resolve the session of a turn that has its lane; False if its explicit id belongs to another lane by now.
+
+        `joined` tells that the turn is not of this runtime: its end will not be noted.
+        """
         if session_id is not None:
             session = await self.session_of(session_id)
             if session.key != turn.key:
@@ -92,8 +97,10 @@ class Parts:
             self._require_sessions("visible=False")
         found = turn.session
         if self.transcripts is not None and found is not None and (visible or found.version):
-            turn._transcript = TurnTranscript(self.transcripts, found.id, token=turn.token, turn=turn.id)
-        if self.lanes.gate.debts:
+            turn._transcript = TurnTranscript(
+                self.transcripts, found.id, token=turn.token, turn=turn.id, live=not joined
+            )
+        if self.lanes.gate.debts or (turn._end is not None and turn._end.takes_back):
             try:
                 await self._take_back(turn)
             except BaseException:
@@ -106,31 +113,40 @@ class Parts:
         debts = self.lanes.gate.debts
         owed = debts.get(turn.key, {})
         for interrupted in [each for each in owed if each is not turn]:
-            if interrupted is None:
-                if turn._transcript is not None:
-                    await turn._transcript.take_back_unended()
-            elif interrupted._transcript is not None:
+            if interrupted._transcript is not None:
                 await interrupted._transcript.take_back(token=turn.token, turn=turn.id)
             del owed[interrupted]  # an error leaves it to the next turn
         if not owed:
             debts.pop(turn.key, None)
+        if turn._end is not None and turn._end.takes_back:
+            if turn._transcript is not None:
+                await turn._transcript.take_back_unended()
+            turn._end.takes_back = False
 
     async def leave_session(self, turn: Turn, *, visible: bool = True) -> None:
         """Record the turn as activity of its session. A store that can not is logged: the turn has had its effect."""
         session = turn.session
-        if session is not None:
-            self.lanes.gate.endings.finish(turn)
-        if turn._transcript is not None and turn not in self.lanes.gate.debts.get(turn.key, ()):
-            try:
-                await turn._transcript.end()
-            except TranscriptUnavailable as error:
-                logger.warning("turn_end_not_noted turn=%s error=%s", turn.id, error)
+        if turn._joins is None:
+            await self.note_end(turn)
         if self.sessions is None or session is None or not visible or session.version == 0:
             return
         try:
             await self.sessions.touch(session.key)
         except SessionError as error:
             logger.warning("session_touch_failed turn=%s session=%s error=%s", turn.id, session.id, error)
+
+    async def note_end(self, turn: Turn) -> None:
+        """Note that a turn has done all it was to do, the calls that joined it too; it is left alone from now on.
+
+        Its end is not noted where what it wrote is to be taken back: if this process dies before, another one does so.
+        """
+        if turn.session is not None:
+            self.lanes.gate.endings.finish(turn)
+        if turn._transcript is not None and turn not in self.lanes.gate.debts.get(turn.key, ()):
+            try:
+                await turn._transcript.end()
+            except TranscriptUnavailable as error:
+                logger.warning("turn_end_not_noted turn=%s error=%s", turn.id, error)
 
     def _require_sessions(self, what: str) -> Sessions:
         if self.sessions is None:

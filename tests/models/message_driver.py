@@ -160,7 +160,7 @@ class DrivenGate:
             "turn": self._turn(),
             "line": line,
             "fate": self._fate,
-            "owed": [NOBODY if turn is None else self._messages[turn] for turn in self.gate.debts.get("a", ())],
+            "owed": [self._messages[turn] for turn in self.gate.debts.get("a", ())],
             "undone": sorted(
                 [(visit.message, self._named(by)) for visit in visits for by in visit.transcript.by]
                 + [(NOBODY, visit.message) for visit in visits for _ in range(visit.transcript.others)]

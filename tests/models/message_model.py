@@ -69,7 +69,8 @@ class MessageModel:
 
     `taken` are messages that were offered, and the turns that took them. `fate` is what became of a message, and
     through which one. `owed` are the turns that were rolled back, until another is about to begin: `undone` has both.
-    There NOBODY is a turn of a process that died. `ended` are those that are noted to need no rolling back.
+    Whoever rolls back also takes back what NOBODY, a process that died, has left. `ended` are those that are noted to
+    need no rolling back.
     """
 
     scene: Scene
@@ -183,8 +184,6 @@ class MessageModel:
         policy, turn = self.scene.policies[message], self.turn
         if turn is None and not self.line:
             self.turn = Holding(message, Place([message]))
-            if policy == "rollback":
-                self._owe(NOBODY)
             self._begin(self.turn)
             return
         refusal = self._refusal(message)
@@ -231,14 +230,10 @@ class MessageModel:
             gone += turn.carried
             turn.carried = []
             self._ask(turn, message)
-        if self.scene.policies[message] == "rollback":
-            self._owe(NOBODY if turn is None else turn.message)
+            if self.scene.policies[message] == "rollback" and turn.message not in self.owed:
+                self.owed.append(turn.message)
         for earlier in gone:
             self.fate[earlier] = ("superseded", message)
-
-    def _owe(self, message: int) -> None:
-        if message not in self.owed:
-            self.owed.append(message)
 
     def _offer(self, turn: Holding, message: int) -> None:
         if turn.asked_by is None and self.scene.whom(message) == self.scene.whom(turn.message):
@@ -254,6 +249,8 @@ class MessageModel:
         self.undone += [(owed, turn.message) for owed in self.owed if owed != turn.message]
         self.owed = [owed for owed in self.owed if owed == turn.message]
         policy, others = self.scene.policies[turn.message], turn.carried
+        if policy == "rollback":
+            self.undone.append((NOBODY, turn.message))
         turn.carried = []
         if policy == "fussy" and others:
             self.line = [Place([each]) for each in others] + self.line

@@ -188,12 +188,13 @@ class OwesNothingWhenAskedBefore(Gate):
         super()._take_over(turn, Interrupt(grace=policy.grace) if asked else policy)
 
 
-class OwesOnlyForItsOwn(Gate):
-    """Nobody takes back what a turn of a process that died has written."""
+class TakesBackOnlyItsOwn(Gate):
+    """Nobody takes back what a turn of a process that died has written, where it had to wait."""
 
-    def _owe(self, key: str, holder: Turn | None) -> None:
-        if holder is not None:
-            super()._owe(key, holder)
+    def _take_over(self, turn: Turn, policy: Interrupt | Rollback) -> None:
+        super()._take_over(turn, policy)
+        if turn._end is not None:
+            turn._end.takes_back = False
 
 
 class CountsTheSuperseded(Gate):
@@ -233,7 +234,7 @@ PLANTED: list[tuple[MakeGate, Scene]] = [
     (OwesForTheLine, Scene(("enqueue", "enqueue", "rollback"))),
     (OwesForTheLastOnly, Scene(("enqueue", "rollback", "rollback"))),
     (OwesNothingWhenAskedBefore, Scene(("enqueue", "interrupt", "rollback"))),
-    (OwesOnlyForItsOwn, Scene(("rollback", "enqueue", "rollback"))),
+    (TakesBackOnlyItsOwn, Scene(("enqueue", "rollback"))),
     (CountsTheSuperseded, Scene(("enqueue", "coalesce", "interrupt"), principals=("p", "p", "p"), most_waiting=1)),
     (CountsGroupsOnce, Scene(("enqueue", "coalesce", "coalesce"), principals=("p", "p", "p"), most_waiting=1)),
 ]

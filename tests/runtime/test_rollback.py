@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -151,114 +151,6 @@ async def test_what_has_no_transcript_has_nothing_to_take_back(runtime: Runtime)
     assert await runtime.transcripts.list() == ()
 
 
-async def begun_and_left(path: Path) -> None:
-    """Leave in the transcripts what a turn leaves whose process dies: entries, and no end."""
-    other = Runtime(sessions=f"sqlite:///{path}/sessions.db", transcripts=Transcripts(path / "kept", trace_turns=True))
-    async with other:
-        scope = other.lanes.place(KEY)
-        turn = await scope.__aenter__()
-        assert await other.enter_session(turn)
-        async with turn.open_transcript() as transcript:
-            await transcript.append(user("half"))
-
-
-@pytest.fixture
-def lasting(tmp_path: Path) -> Runtime:
-    """With sessions and transcripts that outlive a process."""
-    kept = Transcripts(tmp_path / "kept", trace_turns=True)
-    return Runtime(sessions=f"sqlite:///{tmp_path}/sessions.db", transcripts=kept)
-
-
-async def test_a_turn_that_has_ended_stays(lasting: Runtime) -> None:
-    """However it has ended: by itself, with an error, or cancelled."""
-    async with lasting:
-        for number, error in enumerate([None, ValueError("its own"), asyncio.CancelledError()]):
-            with pytest.raises((ValueError, asyncio.CancelledError)) if error else nullcontext():
-                async with lasting.turn(KEY) as turn, turn.open_transcript() as transcript:
-                    await transcript.append(user("old"))
-                    if error is not None:
-                        raise error
-            async with lasting.turn(KEY, policy=Rollback()) as turn:
-                assert await entries(lasting, turn) == ["old"] * (number + 1)
-
-
-async def test_what_a_turn_left_running_writes_behind_its_end_stays(lasting: Runtime) -> None:
-    """The turn has ended all the same."""
-    async with lasting:
-        async with lasting.turn(KEY) as turn, turn.open_transcript() as transcript:
-            await transcript.append(user("old"))
-        assert lasting.transcripts is not None
-        assert turn.session is not None
-        await lasting.transcripts.append(turn.session.id, user("late"), token=turn.token, turn=turn.id)
-        async with lasting.turn(KEY, policy=Rollback()) as turn:
-            assert await entries(lasting, turn) == ["old", "late"]
-
-
-async def test_only_a_message_that_rolls_back_takes_out_what_a_dead_process_left(
-    tmp_path: Path, lasting: Runtime
-) -> None:
-    """To others it is what was said; once they have written behind it, it stays."""
-    await begun_and_left(tmp_path)
-    async with lasting:
-        async with lasting.turn(KEY) as turn:
-            assert await entries(lasting, turn) == ["half"]
-        async with lasting.turn(KEY, policy=Rollback()) as turn:
-            assert await entries(lasting, turn) == []
-        await begun_and_left(tmp_path)
-        async with lasting.turn(KEY) as turn, turn.open_transcript() as transcript:
-            await transcript.append(user("next"))
-        async with lasting.turn(KEY, policy=Rollback()) as turn:
-            assert await entries(lasting, turn) == ["half", "next"]
-
-
-async def test_who_was_to_run_and_could_not_leaves_it_to_the_next(tmp_path: Path, lasting: Runtime) -> None:
-    """Whichever that is, as with a turn of this process."""
-    await begun_and_left(tmp_path)
-    held = Transcripts(tmp_path / "kept")
-    assert lasting.transcripts is not None
-    lasting.transcripts.lock_timeout = 0.01
-    async with lasting:
-        assert lasting.sessions is not None
-        session = await lasting.sessions.resolve(KEY)
-        async with held.open(session.id):
-            with pytest.raises(TranscriptBusy):
-                async with lasting.turn(KEY, policy=Rollback()):
-                    raise AssertionError("it ran")
-        async with lasting.turn(KEY, policy=Enqueue()) as turn:
-            assert await entries(lasting, turn) == []
-        assert lasting.lanes.gate.debts == {}
-
-
-async def test_a_turn_that_was_rolled_back_is_known_until_it_is_taken_out(tmp_path: Path, lasting: Runtime) -> None:
-    """Its process may die before the turn that was to take it back has run."""
-    async with lasting:
-        writer = Writer(lasting)
-        await writer.wrote.wait()
-        with pytest.raises(WaitTimeout):
-            async with lasting.turn(KEY, policy=Rollback(grace=60, wait_timeout=0)):
-                pass
-        writer.task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await writer.task
-    kept = Transcripts(tmp_path / "kept", trace_turns=True)
-    after = Runtime(sessions=f"sqlite:///{tmp_path}/sessions.db", transcripts=kept)
-    async with after, after.turn(KEY, policy=Rollback()) as turn:
-        assert await entries(after, turn) == []
-
-
-async def test_an_end_that_can_not_be_noted_is_logged(
-    tmp_path: Path, lasting: Runtime, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The turn has had its effect, and its caller gets the answer."""
-    async with lasting, lasting.turn(KEY) as turn, turn.open_transcript() as transcript:
-        await transcript.append(user("old"))
-        [traces] = (tmp_path / "kept").glob("*.traces")
-        traces.unlink()
-        traces.mkdir()
-    assert "turn_end_not_noted" in caplog.text
-    assert turn.id in caplog.text
-
-
 async def turn_of(runtime: Runtime, policy: Rollback) -> None:
     async with runtime.turn(KEY, policy=policy):
         pass
@@ -353,3 +245,14 @@ async def test_a_turn_that_has_done_all_it_was_to_do_is_left_alone(
     settled.set()
     assert await first is False
     assert await second == ["old"]
+
+
+async def test_who_never_came_to_its_lane_takes_nothing_back_and_leaves_nothing(tmp_path: Path) -> None:
+    """A lane that was idle retains nothing of those who asked in vain."""
+    kept = Transcripts(tmp_path / "kept", trace_turns=True)
+    async with Runtime(lanes=Lanes(max_running=1), sessions="memory://", transcripts=kept) as runtime:
+        async with runtime.turn("another"):
+            for _ in range(5):
+                with pytest.raises(WaitTimeout):
+                    await apart(turn_of(runtime, Rollback(wait_timeout=0)))
+        assert runtime.lanes.gate.debts == {}

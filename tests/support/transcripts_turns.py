@@ -31,6 +31,7 @@ async def write_in_turns(make: Callable[[], Transcripts], *, behind: bool) -> No
     transcripts = make()
     await transcripts.append("a", user("before"), user("and before"))
     async with transcripts.open("a", token=5, turn="T") as transcript:
+        transcript.live = True
         await transcript.append(user("question"), user("thought"))
         async with transcript.released() as prompt:
             async with aclosing(make()) as others:

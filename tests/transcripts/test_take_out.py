@@ -288,17 +288,63 @@ async def test_only_the_last_turn_to_write_can_have_not_ended(tmp_path: Path, pl
         assert await store.unended("a") is None
         for turn, token in (("T", 5), ("U", 6)):
             async with transcripts.open("a", token=token, turn=turn) as transcript:
+                transcript.live = True
                 await transcript.append(user(turn))
         await transcripts.append("a", user("later"))
         assert await store.unended("a") == "U"
-        for author in (Author(turn="T", token=5), Author(turn="U"), Author(turn="U", token=5)):
-            await store.end_turn("a", author)
-            assert await store.unended("a") == "U"
+        await store.end_turn("a", Author(turn="T", token=5))
+        assert await store.unended("a") == "U"
         await store.end_turn("a", Author(turn="U", token=6))
         assert await store.unended("a") is None
-        await transcripts.delete("a")
+        await transcripts.append("a", user("behind its end"), turn="U", token=6)
         assert await store.unended("a") is None
     await store.aclose()
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("how", ["ended", "taken out", "deleted", "followed"])
+async def test_once_a_turn_is_history_none_before_it_is_taken_for_dead(tmp_path: Path, place: Place, how: str) -> None:
+    """However it has become that; nor one that never said that its end would be noted."""
+    async with place(tmp_path) as transcripts:
+        store = transcripts.store
+        for turn, token in (("T", 5), ("U", 6)):
+            async with transcripts.open("a", token=token, turn=turn) as transcript:
+                transcript.live = True
+                await transcript.append(user(turn))
+            if turn == "T":
+                await store.end_turn("a", Author(turn="T", token=5))
+        match how:
+            case "ended":
+                await store.end_turn("a", Author(turn="U", token=6))
+                await transcripts.append("a", user("newer"), token=7)
+            case "taken out":
+                await transcripts.take_out("a", "U", token=7, turn="S")
+            case "deleted":
+                await transcripts.delete("a")
+                await transcripts.append("a", user("anew"))
+            case _:
+                await transcripts.append("a", user("of another"), token=7, turn="V")
+        assert await store.unended("a") is None
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_turn_of_another_boot_is_not_taken_for_dead(
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss may have taken its end, unless what is noted is on the disk."""
+    for durability, found in (("process", None), ("power", "T")):
+        directory = tmp_path / durability
+        directory.mkdir()
+        async with place(directory, durability=durability) as transcripts:
+            async with transcripts.open("a", token=5, turn="T") as transcript:
+                transcript.live = True
+                await transcript.append(user("T"))
+            assert await transcripts.store.unended("a") == "T"
+        with monkeypatch.context() as patched:
+            for module in ("jsonl", "sqlite"):
+                patched.setattr(f"turnlane.transcripts.{module}.boot_of", lambda: bytes(range(16)))
+            async with place(directory, durability=durability) as transcripts:
+                assert await transcripts.store.unended("a") == found
 
 
 KILLED_TURN = """

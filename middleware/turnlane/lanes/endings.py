@@ -79,10 +79,9 @@ class Endings:
         return True
 
     def finish(self, turn: Turn) -> None:
-        """Note that a turn has done all it was to do, unless calls that joined it go on."""
-        if turn._joins is None:
-            turn._end = turn._end or Ending()
-            turn._end.over = True
+        """Note that a turn has done all it was to do."""
+        turn._end = turn._end or Ending()
+        turn._end.over = True
 
     def _hasten(self, turn: Turn, ending: Ending, *, by: str | None, grace: float) -> None:
         """Let a later interruption with less patience count, while the turn is not cancelled yet."""

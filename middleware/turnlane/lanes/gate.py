@@ -22,7 +22,7 @@ from turnlane.policies import Coalesce, Enqueue, Interrupt, Policy, Reject, Roll
 from turnlane.turns.chain import BroughtChain
 from turnlane.turns.context import _current, nearest_running
 from turnlane.turns.talk import Talk
-from turnlane.turns.turn import Turn, TurnState
+from turnlane.turns.turn import Ending, Turn, TurnState
 
 __all__ = ("Gate",)
 
@@ -74,6 +74,9 @@ class Gate(Coalescing):
         turn._state = WAITING
         turn._origin = origin
         turn._talk = talk
+        if isinstance(policy, Rollback):
+            turn._end = Ending()
+            turn._end.takes_back = True
         ancestor = self._ancestor_of(turn)
         if self.draining and ancestor is None:
             raise self._refuse(turn, errors.LanesDraining(key), "draining")
@@ -85,8 +88,6 @@ class Gate(Coalescing):
                 else:
                     self.endings.timeouts[turn] = turn_timeout
             return turn
-        if isinstance(policy, Rollback):
-            self._owe(key, None)
         self._start_at_once(turn, turn_timeout)
         return turn
 
@@ -186,12 +187,8 @@ class Gate(Coalescing):
             for earlier in self.let_go_of_absorbed(holder):
                 self._dismiss(earlier, "superseded", by=turn)
             self.endings.interrupt(holder, by=turn.id, grace=policy.grace)
-        if isinstance(policy, Rollback) and not (holder is not None and is_over(holder)):
-            self._owe(turn.key, holder)
-
-    def _owe(self, key: str, holder: Turn | None) -> None:
-        """Have the next turn of a key take back what its holder wrote, or where there is none one that died with it."""
-        self.debts.setdefault(key, {})[holder] = None
+            if isinstance(policy, Rollback) and not is_over(holder):
+                self.debts.setdefault(holder.key, {})[holder] = None
 
     # -- waiting
 

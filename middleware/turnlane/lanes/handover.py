@@ -82,8 +82,15 @@ class Handover(Home):
 
         `task` is the one it runs in, and is cancelled with the turn; None for one that may go from task to task.
         """
+        if turn._end is not None:
+            turn._end.over = False
         joins = turn._joins = turn._joins or Joins()
         joins.tasks[task] = joins.tasks.get(task, 0) + 1
+
+    def is_last(self, turn: Turn, task: "asyncio.Task[object] | None") -> bool:
+        """Tell whether a call that joined a turn is the last of it that goes on."""
+        joins = turn._joins
+        return joins is not None and joins.left and joins.tasks == {task: 1}
 
     def unjoin(
         self, turn: Turn, task: "asyncio.Task[object] | None", exc: BaseException | None = None

@@ -28,7 +28,7 @@ class Home(ABC):
     """The state of all lanes of one event loop, bound to it while a lane lives, and to the next one after that.
 
     Mutable: `table` (who holds and waits), `outcomes`, `paused` (keys), `debts` (by key, the turns whose writing is to
-    be taken back before the next one runs; None for one of a process that died), `draining`, `closed_in` (the loop of
+    be taken back before the next one runs), `draining`, `closed_in` (the loop of
     `Lanes.aclose`), `guarded` (true when the short ways in and out are not open: a cap, a pause or a drain), `drains`
     (of the drains that wait; set when the last running turn ends); `_loop` and `_thread`, and with them `_deadlines`
     and `_endings`, made when needed; `turn_id_prefix`, `chain_secret` and `_wall_offset`, drawn at the first use in a
@@ -42,7 +42,7 @@ class Home(ABC):
         self.table: Table = Table(limits)
         self.outcomes: Outcomes = Outcomes(hooks)
         self.paused: set[str] = set()
-        self.debts: dict[str, dict[Turn | None, None]] = {}
+        self.debts: dict[str, dict[Turn, None]] = {}
         self.draining: bool = False
         self.closed_in: asyncio.AbstractEventLoop | None = None
         self.guarded: bool = limits.any

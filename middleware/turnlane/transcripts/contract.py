@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from turnlane.errors import TranscriptUnavailable
@@ -14,10 +14,14 @@ __all__ = ("Author", "Changes", "Fence", "Keep", "Loss", "TranscriptHandle", "Tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Author:
-    """Who writes: a turn with its fencing token, or nobody in particular."""
+    """Who writes: a turn with its fencing token, or nobody in particular.
+
+    `live` tells that its end will be noted, by `TranscriptStore.end_turn`: if it is not, its process has died.
+    """
 
     turn: str = ""
     token: int | None = None
+    live: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +293,7 @@ class TranscriptStore(ABC):
         return session_id in await self.list()
 
     async def end_turn(self, session_id: str, author: Author) -> None:
-        """Note that a turn has ended, if it is the last that has written; needs no lock.
+        """Note that a live turn has ended, if it is the last turn that has written; needs no lock.
 
         Raises:
             TranscriptUnavailable: the store could not, or does not know who wrote what.
@@ -297,7 +301,9 @@ class TranscriptStore(ABC):
         raise self._notes_no_turns(session_id)
 
     async def unended(self, session_id: str) -> str | None:
-        """Return the id of the turn that was the last to write, if no `end_turn` came after; needs no lock.
+        """Return the id of the turn that was the last to write, if it was live and no `end_turn` came; needs no lock.
+
+        Not guaranteed: that it is known after a power loss, unless writes survive that.
 
         Raises:
             TranscriptUnavailable: the store can not be used, or does not know who wrote what.

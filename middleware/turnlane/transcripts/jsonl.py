@@ -120,7 +120,7 @@ class JsonlTranscriptStore(TranscriptStore):
             clock=self._clock,
             verify_up_to=self._verify_up_to,
             remedy=self._layout.repair(paths.transcript),
-            traces=Traces(self._files, paths.traces) if self.traces_turns else None,
+            traces=self._traces(paths.traces) if self.traces_turns else None,
         )
 
     async def read(self, session_id: str, last: int | None) -> tuple[dict[str, Any], ...]:
@@ -158,10 +158,13 @@ class JsonlTranscriptStore(TranscriptStore):
         """Look it up in the traces."""
         return await self._of_traces(session_id, Traces.unended)
 
+    def _traces(self, path: str) -> Traces:
+        return Traces(self._files, path, sync=self._sync, boot=self._boot)
+
     async def _of_traces(self, session_id: str, job: Callable[[Traces], _T]) -> _T:
         path = self._layout.paths(session_id).traces
         try:
-            return await work(partial(job, Traces(self._files, path)), size=INLINE_BYTES + 1 if self._sync else 0)
+            return await work(partial(job, self._traces(path)), size=INLINE_BYTES + 1 if self._sync else 0)
         except OSError as error:
             raise _unavailable(path, "note turns", error) from error
 

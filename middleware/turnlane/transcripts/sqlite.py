@@ -17,7 +17,7 @@ from turnlane.transcripts.contract import Author, TranscriptStore
 from turnlane.transcripts.entries import decoded
 from turnlane.transcripts.files import Files
 from turnlane.transcripts.names import stem_of
-from turnlane.transcripts.place import refuse_network
+from turnlane.transcripts.place import boot_of, refuse_network
 from turnlane.transcripts.sqlite_handle import SqliteHandle
 from turnlane.transcripts.sqlite_lock import LockFile
 from turnlane.transcripts.sqlite_marks import Marks
@@ -113,6 +113,7 @@ class SqliteTranscriptStore(TranscriptStore):
         self._writer = self._thread(busy_timeout, read_only=False, sync=sync)
         self._reader = self._thread(busy_timeout, read_only=True, sync=sync)
         self._marks = Marks()
+        self._boot = "" if sync else boot_of().hex()  # where no commit is lost it does not matter
         self._ready = False
 
     def __repr__(self) -> str:
@@ -129,9 +130,8 @@ class SqliteTranscriptStore(TranscriptStore):
         lock = None
         if sys.platform != "win32":
             lock = LockFile(self._files, os.path.join(self._place.locks, stem_of(session_id) + LOCK_SUFFIX))
-        rows = TracedRows if self.traces_turns else OwnedRows
         return SqliteHandle(
-            rows(key_of(session_id), path=path),
+            self._traced(session_id) if self.traces_turns else OwnedRows(key_of(session_id), path=path),
             path=path,
             writer=self._writer,
             reader=self._reader,
@@ -155,14 +155,15 @@ class SqliteTranscriptStore(TranscriptStore):
     async def end_turn(self, session_id: str, author: Author) -> None:
         """Note it in the row that says what is owned."""
         if await self.unended(session_id) == storable(author.turn):
-            path = self._path_of(session_id)
-            job = partial(TracedRows(key_of(session_id), path=path).end_turn, author=author)
-            await to_its_end(asyncio.ensure_future(self._writer.run("note turns", path, job)))
+            job = partial(self._traced(session_id).end_turn, author=author)
+            await to_its_end(asyncio.ensure_future(self._writer.run("note turns", self._path_of(session_id), job)))
 
     async def unended(self, session_id: str) -> str | None:
-        """Look who has written the last row that a turn has written."""
-        path = self._path_of(session_id)
-        return await self._reader.run("note turns", path, TracedRows(key_of(session_id), path=path).unended)
+        """Look it up in the row that says what is owned."""
+        return await self._reader.run("note turns", self._path_of(session_id), self._traced(session_id).unended)
+
+    def _traced(self, session_id: str) -> TracedRows:
+        return TracedRows(key_of(session_id), path=self._path_of(session_id), boot=self._boot)
 
     async def salvage(self, session_id: str, lines: Sequence[bytes], author: Author, *, reason: str) -> str:
         """Store the lines in the table `salvage`."""

@@ -176,7 +176,8 @@ class OwnedRows:
             if _mark(connection) != trusted:
                 self._behind(tables, head, fence.state)
             state = tables.put_rows(head.life, head.state, lines, turn=self.traced(author))
-            return self.put(tables, head, author, state=state).fence
+            written = replace(head, unended=self.unended_after(head, author))
+            return self.put(tables, written, author, state=state).fence
 
     def behind(self, connection: sqlite3.Connection, fence: Fence, to: Fence, author: Author) -> tuple[bytes, ...]:
         """Return what was appended behind an earlier fence.
@@ -214,12 +215,16 @@ class OwnedRows:
                 return
             version = found.version + 1
             tables.bury(found.life, at=at)
-            gone = replace(found, life=found.life + 1, deleted=version, present=False)
+            gone = replace(found, life=found.life + 1, deleted=version, present=False, unended="")
             self.put(tables, gone, author, state=State(), rewritten=version)
 
     def traced(self, author: Author) -> str:
         """Return the turn that rows are to be found by; empty where turns are not noted."""
         return ""
+
+    def unended_after(self, head: Head, author: Author) -> str:
+        """Return what stands for the turn that has not ended, once somebody has appended."""
+        return head.unended
 
     # -- inside a transaction
 

@@ -31,7 +31,7 @@ SCHEMA = Schema(
             digest BLOB NOT NULL,
             token INTEGER NOT NULL,      -- the highest that has written
             turn TEXT NOT NULL,          -- that wrote last
-            ended TEXT NOT NULL,         -- the last turn that was noted to have ended, where turns can be rolled back
+            unended TEXT NOT NULL,       -- boot of the machine and id of the turn that wrote last and has not ended
             adopted INTEGER NOT NULL,    -- names the adoption it goes back to
             rewritten INTEGER NOT NULL,  -- the version that was no append
             deleted INTEGER NOT NULL,    -- the version that took the transcript away
@@ -74,12 +74,12 @@ SCHEMA = Schema(
 )
 
 HEAD = """
-    SELECT life, version, entries, bytes, digest, token, adopted, rewritten, deleted, present, turn, ended
+    SELECT life, version, entries, bytes, digest, token, adopted, rewritten, deleted, present, turn, unended
     FROM transcript WHERE session_id = ?
 """
 PUT_HEAD = """
     INSERT OR REPLACE INTO transcript
-    (life, version, entries, bytes, digest, token, adopted, rewritten, deleted, present, turn, ended, session_id)
+    (life, version, entries, bytes, digest, token, adopted, rewritten, deleted, present, turn, unended, session_id)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # As a BLOB whatever somebody has stored: bytes that are no UTF-8 are read too.
@@ -92,10 +92,7 @@ PUT_ROW = "INSERT INTO entry (session_id, life, seq, line, digest, turn) VALUES 
 CUT_ROWS = "DELETE FROM entry WHERE session_id = ? AND life = ? AND seq > ?"
 DROP_ROWS = "DELETE FROM entry WHERE session_id = ? AND life = ?"
 WRITTEN = "SELECT seq FROM entry WHERE session_id = ? AND life = ? AND turn = ? ORDER BY seq"
-LAST_TURN = """
-    SELECT turn FROM entry WHERE session_id = ? AND life = ? AND turn IS NOT NULL ORDER BY seq DESC LIMIT 1
-"""
-PUT_ENDED = "UPDATE transcript SET ended = ? WHERE session_id = ? AND token = ?"
+PUT_ENDED = "UPDATE transcript SET unended = '' WHERE session_id = ? AND unended = ?"
 DROP_ROW = "DELETE FROM entry WHERE session_id = ? AND life = ? AND seq = ?"
 MOVE_ROW = "UPDATE entry SET seq = ?, digest = ? WHERE session_id = ? AND life = ? AND seq = ?"
 ANY_ROW = "SELECT 1 FROM entry WHERE session_id = ? AND life = ? LIMIT 1"
@@ -145,7 +142,7 @@ class Head:
     deleted: int = 0
     present: bool = True
     turn: str = ""
-    ended: str = ""
+    unended: str = ""
 
     @property
     def fence(self) -> Fence:
@@ -214,7 +211,7 @@ class Tables:
         state = head.state
         versions = (head.adopted, head.rewritten, head.deleted, int(head.present))
         owned = (head.life, head.version, state.lines, state.length, state.digest, head.token)
-        self._connection.execute(PUT_HEAD, (*owned, *versions, storable(head.turn), head.ended, self.key))
+        self._connection.execute(PUT_HEAD, (*owned, *versions, storable(head.turn), storable(head.unended), self.key))
 
     def rows(self, life: int, *, start: int = 1) -> list[Row]:
         """Return the rows from number `start` on."""
@@ -238,14 +235,9 @@ class Tables:
         found = self._connection.execute(WRITTEN, (self.key, life, storable(turn)))
         return [seq for (seq,) in found if isinstance(seq, int)]
 
-    def last_turn(self, life: int) -> str | None:
-        """Return the turn that has written the last of the rows that turns have written."""
-        found = self._one(LAST_TURN, self.key, life)
-        return found[0] if found is not None and isinstance(found[0], str) else None
-
-    def put_ended(self, turn: str, *, token: int | None) -> None:
-        """Say that a turn has ended, unless one with another token has written since."""
-        self._connection.execute(PUT_ENDED, (storable(turn), self.key, token))
+    def put_ended(self, unended: str) -> None:
+        """Say that no turn has not ended, if it was this one."""
+        self._connection.execute(PUT_ENDED, (self.key, unended))
 
     def drop_row(self, life: int, seq: int) -> None:
         """Take one row away."""
@@ -304,7 +296,7 @@ def _row(found: tuple[object, ...]) -> Row:
 
 
 def _head_in(row: tuple[object, ...]) -> Head | None:
-    life, version, entries, length, digest, token, adopted, rewritten, deleted, present, turn, ended = row
+    life, version, entries, length, digest, token, adopted, rewritten, deleted, present, turn, unended = row
     counts: list[int] = []
     for value in (life, version, entries, length, token, adopted, rewritten, deleted, present):
         if not isinstance(value, int) or value < 0:
@@ -312,7 +304,7 @@ def _head_in(row: tuple[object, ...]) -> Head | None:
         counts.append(value)
     if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES or not isinstance(turn, str):
         return None
-    if not isinstance(ended, str):
+    if not isinstance(unended, str):
         return None
     return Head(
         life=counts[0],
@@ -324,5 +316,5 @@ def _head_in(row: tuple[object, ...]) -> Head | None:
         deleted=counts[7],
         present=bool(counts[8]),
         turn=turn,
-        ended=ended,
+        unended=unended,
     )

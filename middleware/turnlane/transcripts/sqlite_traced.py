@@ -8,15 +8,25 @@ from turnlane.transcripts.contract import Author, Fence, UnownedEdit
 from turnlane.transcripts.digest import EMPTY, chained
 from turnlane.transcripts.record import State
 from turnlane.transcripts.sqlite_owned import OwnedRows, finding_in
-from turnlane.transcripts.sqlite_tables import Head, Rows, Tables
+from turnlane.transcripts.sqlite_tables import Head, Key, Rows, Tables, storable
 
 __all__ = ("TracedRows",)
 
 
 class TracedRows(OwnedRows):
-    """See `OwnedRows`."""
+    """See `OwnedRows`.
 
-    __slots__ = ()
+    Args:
+        key: what stands for the session in the tables.
+        path: names the transcript in errors.
+        boot: names this boot of the machine; empty where what is committed survives the end of it.
+    """
+
+    __slots__ = ("_boot",)
+
+    def __init__(self, key: Key, *, path: str, boot: str) -> None:
+        super().__init__(key, path=path)
+        self._boot = boot
 
     def traced(self, author: Author) -> str:
         """Return the turn, where it has a token too: one without can write again after it was rolled back."""
@@ -53,20 +63,35 @@ class TracedRows(OwnedRows):
                 kept, length, digest = kept + 1, length + len(line) + 1, chained(digest, (line,))
                 if kept <= number:
                     tables.move_row(head.life, number + 1, kept, digest)
-            return self.put(tables, head, author, state=State(length, kept, digest), rewritten=head.version + 1).fence
+            left = replace(head, unended="" if self._turn_in(head.unended) == storable(turn) else head.unended)
+            return self.put(tables, left, author, state=State(length, kept, digest), rewritten=head.version + 1).fence
 
     def end_turn(self, connection: sqlite3.Connection, author: Author) -> None:
-        """Note that a turn has ended, if its token is the highest that has written."""
-        with transaction(connection):
-            Tables(connection, self.key).put_ended(author.turn, token=author.token)
+        """Note that a turn has ended, if it is the one that has not."""
+        if self.unended(connection) == storable(author.turn):
+            with transaction(connection):
+                Tables(connection, self.key).put_ended(self._marked(author))
 
     def unended(self, connection: sqlite3.Connection) -> str | None:
-        """Return the turn that was the last to write, if its end was not noted."""
+        """Return the turn that was the last to write, if it was live and its end was not noted."""
         with snapshot(connection):
-            tables = Tables(connection, self.key)
-            head = tables.head()
-            turn = None if head is None else tables.last_turn(head.life)
-            return None if head is None or turn == head.ended else turn
+            head = Tables(connection, self.key).head()
+        return None if head is None or not head.present else self._turn_in(head.unended)
+
+    def unended_after(self, head: Head, author: Author) -> str:
+        """Return what stands for the turn that has not ended: the one that writes, if it is live."""
+        if not self.traced(author):
+            return head.unended
+        if author.live:
+            return self._marked(author)
+        return head.unended if self._turn_in(head.unended) == storable(author.turn) else ""
+
+    def _marked(self, author: Author) -> str:
+        return f"{self._boot} {storable(author.turn)}"
+
+    def _turn_in(self, unended: str) -> str | None:
+        boot, _, turn = unended.partition(" ")
+        return turn if turn and boot in ("", self._boot) else None
 
     def _written(self, tables: Tables, fence: Fence, turn: str, author: Author) -> tuple[Head, Rows, list[int]]:
         """Return what is owned, all rows, and which of them, from 0, the turn has written."""

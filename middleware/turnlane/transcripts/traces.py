@@ -3,8 +3,9 @@
 It is what a turn that is rolled back is known by, also after its process has died. One JSON object for each append,
 written before the append itself: where it begins, how many lines it has, and the chained digest after them. A line of
 the transcript is the turn's only where that digest is still right, which covers all that stands before it: an append
-that was never made, or what somebody has rewritten since, is nobody's. One more says that the turn has ended; where it
-is missing its process died. Nothing else is decided by this file.
+that was never made, or what somebody has rewritten since, is nobody's. Those of a live turn say so, and in which boot
+of the machine; one more says that it has ended. Where that is missing its process died. Nothing else is decided by this
+file.
 """
 
 import json
@@ -40,13 +41,17 @@ class Traces:
     Args:
         files: the calls it is kept with.
         path: of the file.
+        sync: whether what is noted is on the disk then.
+        boot: names this boot of the machine.
     """
 
-    __slots__ = ("_files", "_of", "_path")
+    __slots__ = ("_boot", "_files", "_of", "_path", "_sync")
 
-    def __init__(self, files: Files, path: str) -> None:
+    def __init__(self, files: Files, path: str, *, sync: bool = False, boot: bytes = b"") -> None:
         self._files = files
         self._path = path
+        self._sync = sync
+        self._boot = boot.hex()
         self._of: Author | None = None
 
     def note(self, author: Author, before: State, lines: Sequence[bytes]) -> None:
@@ -61,7 +66,7 @@ class Traces:
             self._begin(author)
         digest = chained(before.digest, lines).hex()
         row = {"turn": author.turn, "token": author.token, "start": before.lines, "lines": len(lines), "digest": digest}
-        self._append(row)
+        self._append({**row, "live": "" if self._sync else self._boot} if author.live else row)
 
     def note_cut(self, lines: int) -> None:
         """Note that what was noted behind the first `lines` was not written, or was cut off, by whomever.
@@ -82,22 +87,23 @@ class Traces:
             self._append({"ended": author.turn})
 
     def unended(self) -> str | None:
-        """Return the turn whose traces these are, if its end was not noted.
+        """Return the turn whose traces these are, if it was live and its end was not noted.
 
         Raises:
             OSError: the traces could not be read.
         """
         found: str | None = None
-        ended: set[str] = set()  # a turn may leave something running that writes behind its end
         for row in self._rows():
             match row:
-                case {"ended": str(turn)}:
-                    ended.add(turn)
-                case {"turn": str(turn)}:
-                    found = turn
+                case {"ended": str(turn)} if turn == found:
+                    found = None
+                case {"turn": str(turn), "live": str(boot)}:
+                    found = turn if boot in ("", self._boot) else None
+                case {"turn": str(turn)} if turn != found:
+                    found = None
                 case _:
                     pass
-        return None if found in ended else found
+        return found
 
     def of(self, turn: str, chain: Chain) -> list[int]:
         """Return the numbers, from 0 and in order, of the lines of some content that a turn has written.
@@ -139,6 +145,10 @@ class Traces:
             size = self._files.status(fd).st_size
             begun = size > 0 and self._files.read(fd, size - 1, 1) != b"\n"  # by somebody who died here
             self._files.append(fd, b"\n" * begun + json.dumps(row).encode() + b"\n")
+            if self._sync:
+                self._files.sync(fd)
+                if size == 0:
+                    self._files.sync_directory(os.path.dirname(self._path))
         finally:
             self._files.close(fd)
 

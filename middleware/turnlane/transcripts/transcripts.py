@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -215,6 +216,9 @@ class Transcripts:
             await open_here.append(*entries)
             return
         lines, author = encoded(entries), author_of(turn, token)
+        current = current_turn()
+        if current is not None and current.id == turn and current._transcript is not None:
+            author = replace(author, live=current._transcript.vouches_for(self, session_id))
         if lines:
             await to_its_end(asyncio.ensure_future(self._short.append(session_id, lines, author)))
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
@@ -73,6 +74,15 @@ class Writable(Fenced):
     def fence(self) -> Fence:
         """What was proven last; `rollback` goes back to one."""
         return self._handle.fence
+
+    @property
+    def live(self) -> bool:
+        """Whether the end of the turn that writes will be noted; for a runtime to say."""
+        return self._author.live
+
+    @live.setter
+    def live(self, live: bool) -> None:
+        self._author = replace(self._author, live=live)
 
     @property
     def is_open(self) -> bool:

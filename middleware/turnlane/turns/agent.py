@@ -57,8 +57,14 @@ class TurnSource(Protocol):
         """Return the session an explicit id names."""
         ...
 
-    async def enter_session(self, turn: Turn, *, session_id: str | None = None, visible: bool = True) -> bool:
+    async def enter_session(
+        self, turn: Turn, *, session_id: str | None = None, visible: bool = True, joined: bool = False
+    ) -> bool:
         """Resolve the session of a turn."""
+        ...
+
+    async def note_end(self, turn: Turn) -> None:
+        """Note that a turn has done all it was to do."""
         ...
 
     async def leave_session(self, turn: Turn, *, visible: bool = True) -> None:
@@ -247,8 +253,12 @@ class AgentTurn:
         gate = self._source.lanes.gate
         gate.join(turn, task)
         try:
-            async with self._session_of(turn, session_id), _transcript_of(turn):
-                yield
+            try:
+                async with self._session_of(turn, session_id), _transcript_of(turn):
+                    yield
+            finally:
+                if gate.is_last(turn, task):
+                    await self._source.note_end(turn)
         except BaseException as caught:
             replacement = gate.unjoin(turn, task, caught)
             if replacement is not None:
@@ -264,7 +274,7 @@ class AgentTurn:
             async with joins.entering:
                 if turn.session is None:
                     mine = True
-                    await self._source.enter_session(turn, session_id=session_id, visible=self._visible)
+                    await self._source.enter_session(turn, session_id=session_id, visible=self._visible, joined=True)
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 """The transcript of one turn: opened by the first of its calls that wants it, closed with the last."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -14,26 +15,39 @@ __all__ = ("TurnTranscript",)
 class TurnTranscript:
     """Opens the transcript of a turn.
 
-    Mutable: `_current` and `_stack` (while it is open), `_users` (the blocks it is open for).
+    Mutable: `_current` and `_stack` (while it is open), `_users` (the blocks it is open for), `_live` (until the end of
+    the turn is noted, its process is to be taken for dead if it is not).
 
     Args:
         transcripts: where it is.
         session_id: of the turn's session.
         token: the turn's fencing token.
         turn: the turn's id.
+        live: whether its end will be noted.
     """
 
-    __slots__ = ("_current", "_opening", "_session_id", "_stack", "_token", "_transcripts", "_turn", "_users")
+    __slots__ = (
+        "_author",
+        "_current",
+        "_live",
+        "_opening",
+        "_pid",
+        "_session_id",
+        "_stack",
+        "_transcripts",
+        "_users",
+    )
 
-    def __init__(self, transcripts: Transcripts, session_id: str, *, token: int, turn: str) -> None:
+    def __init__(self, transcripts: Transcripts, session_id: str, *, token: int, turn: str, live: bool) -> None:
         self._transcripts = transcripts
         self._session_id = session_id
-        self._token = token
-        self._turn = turn
+        self._author = Author(turn=turn, token=token)
         self._opening = asyncio.Lock()
         self._current: Transcript | None = None
         self._stack = AsyncExitStack()
         self._users = 0
+        self._live = live and transcripts.store.traces_turns
+        self._pid = os.getpid()
 
     @property
     def current(self) -> Transcript | None:
@@ -44,13 +58,17 @@ class TurnTranscript:
         """Tell whether it is the one of `session_id` in `transcripts`."""
         return self._transcripts is transcripts and self._session_id == session_id
 
+    def vouches_for(self, transcripts: object, session_id: str) -> bool:
+        """Tell whether it is, and the end of the turn will be noted there."""
+        return self._live and self.belongs_to(transcripts, session_id)
+
     async def take_back(self, *, token: int, turn: str) -> None:
         """Take back what this turn has written, once it has ended, for the turn with that token and id.
 
         Raises:
             TranscriptError: nothing was taken back.
         """
-        await self._transcripts.take_out(self._session_id, self._turn, token=token, turn=turn)
+        await self._transcripts.take_out(self._session_id, self._author.turn, token=token, turn=turn)
 
     async def take_back_unended(self) -> None:
         """Take back, for this turn, what the last one to write has written if it has not ended: its process died.
@@ -58,10 +76,13 @@ class TurnTranscript:
         Raises:
             TranscriptError: nothing was taken back.
         """
-        store = self._transcripts.store
-        unended = await store.unended(self._session_id) if store.traces_turns else None
-        if unended is not None and unended != self._turn:
-            await self._transcripts.take_out(self._session_id, unended, token=self._token, turn=self._turn)
+        store, author = self._transcripts.store, self._author
+        if not store.traces_turns or await store.unended(self._session_id) is None:
+            return
+        async with self._transcripts.open(self._session_id, token=author.token, turn=author.turn) as transcript:
+            unended = await store.unended(self._session_id)  # nobody writes now; it may have ended meanwhile
+            if unended is not None and unended != author.turn:
+                await transcript.take_out(unended)
 
     async def end(self) -> None:
         """Note that this turn has ended, for those that would take back what it has written.
@@ -69,18 +90,21 @@ class TurnTranscript:
         Raises:
             TranscriptUnavailable: the store could not.
         """
-        store = self._transcripts.store
-        if store.traces_turns:
-            author = Author(turn=self._turn, token=self._token)
-            await to_its_end(asyncio.ensure_future(store.end_turn(self._session_id, author)))
+        if self._live and self._pid == os.getpid():  # the turn goes on in the parent of a forked process
+            self._live = False
+            if self._current is not None:
+                self._current.live = False
+            store = self._transcripts.store
+            await to_its_end(asyncio.ensure_future(store.end_turn(self._session_id, self._author)))
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Transcript, None]:
         """Open it for a block, or share the one that is open."""
         async with self._opening:
             if self._current is None:
-                opened = self._transcripts.open(self._session_id, token=self._token, turn=self._turn)
+                opened = self._transcripts.open(self._session_id, token=self._author.token, turn=self._author.turn)
                 self._current = await self._stack.enter_async_context(opened)
+                self._current.live = self._live
             self._users += 1
         transcript = self._current
         try:

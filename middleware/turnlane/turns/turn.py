@@ -66,6 +66,10 @@ class TranscriptOpener(Protocol):
         """Take back what the turn has written, for another one."""
         ...
 
+    def vouches_for(self, transcripts: object, session_id: str) -> bool:
+        """Tell whether it is, and the end of the turn will be noted there."""
+        ...
+
     async def take_back_unended(self) -> None:
         """Take back what the last turn to write has written, if it has not ended."""
         ...
@@ -102,10 +106,11 @@ class Ending:
     """How a running turn is being brought to its end from outside: at most one way per turn, the first.
 
     `kind` is None while somebody only listens for an interruption (`flag`); `by` is the turn that interrupts, `seconds`
-    the turn timeout. `over` tells that the turn has done all it was to do, and only settles.
+    the turn timeout. `over` tells that the turn has done all it was to do, and only settles; `takes_back` that it is to
+    take back what a turn of a process that died has left.
     """
 
-    __slots__ = ("asked", "by", "cancelled", "flag", "kind", "over", "seconds", "timer")
+    __slots__ = ("asked", "by", "cancelled", "flag", "kind", "over", "seconds", "takes_back", "timer")
 
     def __init__(self) -> None:
         self.kind: str | None = None
@@ -115,6 +120,7 @@ class Ending:
         self.timer: asyncio.TimerHandle | None = None
         self.cancelled: bool = False  # by us
         self.over: bool = False
+        self.takes_back: bool = False
         self.flag: asyncio.Event | None = None
 
 
