@@ -101,7 +101,7 @@ def figures_of(evidence: Evidence) -> Figures:
             for first, second in pairwise(conversation)
         ),
         left_in_line=sum(life.started is None and life.planned.manner == "leaves waiting" for life in gone),
-        left_in_stream=sum(life.started is not None and life.reply is None for life in gone),
+        left_in_stream=sum(life.started is not None and life.planned.manner == "leaves streaming" for life in gone),
         halves=sum(life.planned.manner == "half a body" for life in gone),
     )
 

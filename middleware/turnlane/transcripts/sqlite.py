@@ -113,7 +113,7 @@ class SqliteTranscriptStore(TranscriptStore):
         self._writer = self._thread(busy_timeout, read_only=False, sync=sync)
         self._reader = self._thread(busy_timeout, read_only=True, sync=sync)
         self._marks = Marks()
-        self._boot = "" if sync else boot_of().hex()  # where no commit is lost it does not matter
+        self._boot = boot_of().hex() if trace_turns and not sync else ""  # where no commit is lost it does not matter
         self._ready = False
 
     def __repr__(self) -> str:
