@@ -142,7 +142,7 @@ class Parts:
         """
         if turn.session is not None:
             self.lanes.gate.endings.finish(turn)
-        if turn._transcript is not None and turn not in self.lanes.gate.debts.get(turn.key, ()):
+        if turn._transcript is not None and not self.lanes.gate.is_undone(turn):
             try:
                 await turn._transcript.end()
             except TranscriptUnavailable as error:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from support.transcripts_scenes import said, user
+from turnlane import file_systems
 from turnlane.errors import TranscriptUnavailable
-from turnlane.transcripts import Transcripts, place
+from turnlane.transcripts import Transcripts
 
 
 async def test_a_link_in_the_place_of_a_journal_is_not_followed(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ async def test_a_network_file_system_is_refused(
     def told(_: str) -> str:
         return kind
 
-    monkeypatch.setattr(place, "file_system_of", told)
+    monkeypatch.setattr(file_systems, "file_system_of", told)
     named = url.format(tmp_path)
     session_id = "one"
     async with Transcripts(named) as transcripts:
@@ -77,6 +78,6 @@ async def test_a_network_file_system_is_refused(
 @pytest.mark.skipif(sys.platform != "linux", reason="where the kernel tells")
 def test_the_kernel_is_asked_which_file_system_it_is(tmp_path: Path) -> None:
     """By its own name for it; what can not be told is none of a network."""
-    assert place.file_system_of("/proc") == "proc"
-    assert place.file_system_of(str(tmp_path)) not in ("", "proc")
-    assert place.file_system_of(str(tmp_path / "none")) == ""
+    assert file_systems.file_system_of("/proc") == "proc"
+    assert file_systems.file_system_of(str(tmp_path)) not in ("", "proc")
+    assert file_systems.file_system_of(str(tmp_path / "none")) == ""

@@ -15,7 +15,6 @@ from turnlane.asgi.place import Place
 from turnlane.asgi.settings import Settings, require_merge
 from turnlane.errors import BodyTooLarge
 from turnlane.keys import raw_headers
-from turnlane.lanes.line import Waiter
 from turnlane.messages import HttpMessage
 from turnlane.policies import Coalesce, Policy, Steer
 from turnlane.turns import Turn
@@ -97,7 +96,7 @@ def describe_body(scope: Scope, message: HttpMessage) -> None:
 
 def is_shared(turn: Turn) -> bool:
     """Tell whether others wait for the result of a running turn."""
-    return isinstance(turn._wait, Waiter) and bool(turn._wait.absorbed)
+    return turn._talk is not None and turn._talk.shares
 
 
 def was_taken(turn: Turn) -> bool:

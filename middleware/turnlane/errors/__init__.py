@@ -9,6 +9,10 @@ from turnlane.errors._base import (
     NotConfigured,
     TurnlaneError,
 )
+from turnlane.errors._engines import (
+    EngineUnavailable,
+    OutcomeUnknown,
+)
 from turnlane.errors._lanes import (
     CallChainTooLong,
     CapacityExceeded,
@@ -69,6 +73,7 @@ __all__ = (
     "DuplicateOutcomeUnknown",
     "DuplicateRunning",
     "DuplicatesUnavailable",
+    "EngineUnavailable",
     "IdempotencyKeyInvalid",
     "IdempotencyKeyReused",
     "LaneBusy",
@@ -78,6 +83,7 @@ __all__ = (
     "LanesDraining",
     "MessageTooLarge",
     "NotConfigured",
+    "OutcomeUnknown",
     "PolicyNotAllowed",
     "PrincipalCapacityExceeded",
     "RequestRefused",

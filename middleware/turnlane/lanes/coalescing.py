@@ -124,7 +124,7 @@ class Coalescing(Leaving):
                 other.group = other.carrier = None
             self.table.restore(absorbed)
             raise
-        talk.messages, talk.message, talk.told = messages, message, True
+        talk.messages, talk.message, talk.told, talk.shares = messages, message, True, policy.share_result
         for each in others:
             each.taken = True
         if not policy.share_result:

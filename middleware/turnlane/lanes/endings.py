@@ -78,6 +78,17 @@ class Endings:
             self._hooks.emit(TurnInterruption(key=turn.key, turn=turn.id, by=by, grace=grace))
         return True
 
+    def lose(self, turn: Turn, where: str) -> None:
+        """Cancel a running turn whose lane has been lost by the engine that `where` names."""
+        ending = turn._end = turn._end or Ending()
+        if ending.lost:
+            return
+        ending.lost = where
+        ending.kind = ending.kind or "lost"
+        if ending.timer is not None:
+            ending.timer.cancel()
+        self._cancel(turn, ending)
+
     def finish(self, turn: Turn) -> None:
         """Note that a turn has done all it was to do."""
         turn._end = turn._end or Ending()
@@ -157,6 +168,9 @@ class Endings:
         # What is asked for after ours was taken back is somebody else's cancellation, and wins.
         if task.uncancel() > 0 or not isinstance(exc, asyncio.CancelledError):
             return None
+        if ending.lost:
+            reason = "its lease has ended, or could not be renewed in time"
+            return errors.EngineUnavailable(ending.lost, operation="keep the lane", reason=reason, key=turn.key)
         if ending.kind == "interrupt":
             return errors.TurnInterrupted(turn.key, turn=turn.id, into=ending.by, running=True)
         return errors.TurnTimeout(turn.key, turn=turn.id, turn_timeout=ending.seconds)

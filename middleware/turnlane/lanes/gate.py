@@ -190,6 +190,32 @@ class Gate(Coalescing):
             if isinstance(policy, Rollback) and not is_over(holder):
                 self.debts.setdefault(holder.key, {})[holder] = None
 
+    def is_undone(self, turn: Turn) -> bool:
+        """Tell whether what a turn writes is to be taken back."""
+        return turn in self.debts.get(turn.key, ()) or (turn._end is not None and turn._end.undone)
+
+    # -- operators
+
+    def pause(self, key: str) -> None:
+        """Let no further turn of a key start until `resume`."""
+        self.paused.add(key)
+        self.guarded = True
+        self.table.pause(key)
+
+    def resume(self, key: str) -> None:
+        """Undo `pause`."""
+        self.paused.discard(key)
+        self.guarded = self._is_guarded()
+        self.hand_over(self.table.resume(key))
+
+    def interrupt(self, key: str, *, grace: float) -> bool:
+        """Ask the running turn of a key to stop; tell whether there was one that had not been asked before."""
+        holder = self.table.holders.get(key)
+        return holder is not None and holder.running and self.endings.interrupt(holder, by=None, grace=grace)
+
+    async def aclose(self) -> None:
+        """Let go of what lanes that others share need."""
+
     # -- waiting
 
     async def wait(self, turn: Turn) -> None:

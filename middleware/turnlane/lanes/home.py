@@ -169,7 +169,7 @@ class Home(ABC):
                 waiter.turn._state = TurnState.ENDED
                 waiter.line = waiter.deadline = None
         paused = self.paused
-        self.table = Table(self.table.limits)
+        self.table = type(self.table)(self.table.limits)
         for key in paused:
             self.table.pause(key)
 

@@ -13,11 +13,14 @@ from typing import Any, Self
 from turnlane import errors
 from turnlane.arguments import optional_seconds, seconds
 from turnlane.clock import Clock
+from turnlane.engines.base import Engine
+from turnlane.engines.choosing import maker_of
 from turnlane.hooks import DrainStarted, Hooks
 from turnlane.keys import canonical
 from turnlane.lanes.gate import Gate
 from turnlane.lanes.limits import Limits
 from turnlane.lanes.scope import TurnScope
+from turnlane.lanes.shared import SharedGate
 from turnlane.policies import Coalesce, Enqueue, Policy, Rollback, Steer, policy_from_setting
 from turnlane.turns.talk import Talk
 
@@ -64,7 +67,8 @@ class Lanes:
     the event loop; others use `loop.call_soon_threadsafe`.
 
     Args:
-        url: where the lanes live. `memory://`: in this process and one event loop at a time.
+        url: where the lanes live. `memory://`: in this process and one event loop at a time. An engine that is not open
+            yet: where that says; it is closed with the lanes, and not used again.
         policy: what happens to a turn that finds its lane busy, unless the call says otherwise.
         max_running: how many turns run at once in this process, fair between keys; a turn nested in
             another uses its running slot. None: no limit.
@@ -83,7 +87,7 @@ class Lanes:
 
     def __init__(
         self,
-        url: str = "memory://",
+        url: str | Engine = "memory://",
         *,
         policy: Policy | str | None = None,
         max_running: int | None = None,
@@ -94,21 +98,26 @@ class Lanes:
         hooks: Hooks | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if url != "memory://":
-            raise ValueError(f"lanes live in 'memory://'; {url!r} names no engine there is")
+        make_engine = None if url == "memory://" else maker_of(url)
         limits = Limits(
             max_running=max_running,
             max_running_per_principal=max_running_per_principal,
             max_waiting_per_principal=max_waiting_per_principal,
         )
         slow_after = optional_seconds("slow_after", slow_after, above_zero=True)
-        self.url: str = url
+        self.url: str = url if isinstance(url, str) else url.where
         self.hooks: Hooks = hooks if hooks is not None else Hooks()
         self.policy: Policy = Enqueue() if policy is None else policy_from_setting(policy)
         self.turn_timeout: float | None = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
         self.clock: Clock = clock if clock is not None else Clock()
         self.limits: Limits = limits
-        self.gate: Gate = Gate(limits=limits, hooks=self.hooks, clock=self.clock, slow_after=slow_after)
+        self.gate: Gate = (
+            Gate(limits=limits, hooks=self.hooks, clock=self.clock, slow_after=slow_after)
+            if make_engine is None
+            else SharedGate(
+                limits=limits, hooks=self.hooks, clock=self.clock, slow_after=slow_after, make_engine=make_engine
+            )
+        )
 
     def __repr__(self) -> str:
         table = self.gate.table
@@ -133,6 +142,7 @@ class Lanes:
         """
         await self.drain(timeout=0)
         self.gate.closed_in = asyncio.get_running_loop()
+        await self.gate.aclose()
 
     def turn(
         self,
@@ -194,18 +204,12 @@ class Lanes:
     def pause(self, key: str) -> None:
         """Let no further turn of this key start until `resume`; who runs goes on, who arrives waits."""
         self.gate.require_thread()
-        key = _canonical(key)
-        self.gate.paused.add(key)
-        self.gate.guarded = True
-        self.gate.table.pause(key)
+        self.gate.pause(_canonical(key))
 
     def resume(self, key: str) -> None:
         """Undo `pause`."""
         self.gate.require_thread()
-        key = _canonical(key)
-        self.gate.paused.discard(key)
-        self._set_guarded()
-        self.gate.hand_over(self.gate.table.resume(key))
+        self.gate.resume(_canonical(key))
 
     def interrupt(self, key: str, *, grace: float = 5.0) -> bool:
         """Ask the running turn of a key to stop, and cancel it after `grace` seconds; those who wait move up.
@@ -214,9 +218,7 @@ class Lanes:
             Whether there was a running turn that had not been asked before.
         """
         self.gate.require_thread()
-        grace = seconds("grace", grace)
-        holder = self.gate.table.holders.get(_canonical(key))
-        return holder is not None and holder.running and self.gate.endings.interrupt(holder, by=None, grace=grace)
+        return self.gate.interrupt(_canonical(key), grace=seconds("grace", grace))
 
     async def drain(self, timeout: float | None = None) -> int:
         """Refuse new turns from now on, end every wait with `LanesDraining`, let running turns end.

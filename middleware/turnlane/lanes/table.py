@@ -9,7 +9,7 @@ superseding a line costs one step per turn that is told.
 # pyright: reportPrivateUsage=false
 
 from collections.abc import Hashable
-from typing import cast
+from typing import ClassVar, cast
 
 from turnlane.lanes.capacity import Capacity, principal_of
 from turnlane.lanes.limits import Limits
@@ -30,6 +30,8 @@ class Table:
     """
 
     __slots__ = ("capacity", "holders", "limits", "lines", "waiting", "waiting_of")
+
+    make_line: ClassVar[type[Line]] = Line
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits: Limits = limits or Limits()
@@ -63,7 +65,7 @@ class Table:
         key = waiter.turn.key
         line = self.lines.get(key)
         if line is None:
-            line = self.lines[key] = Line(key)
+            line = self.lines[key] = self.make_line(key)
         line.append(waiter)
         waiter.position = line.size - 1 + (key in self.holders)
         self._count(waiter, 1)
@@ -110,7 +112,7 @@ class Table:
             key = waiter.turn.key
             line = self.lines.get(key)
             if line is None:
-                line = self.lines[key] = Line(key)
+                line = self.lines[key] = self.make_line(key)
             line.prepend(waiter)
             self._count(waiter, 1)
         for group in {waiter.group for waiter in absorbed if waiter.group is not None}:
@@ -145,7 +147,7 @@ class Table:
         """Let nobody else of this key start. Who runs goes on."""
         line = self.lines.get(key)
         if line is None:
-            line = self.lines[key] = Line(key)
+            line = self.lines[key] = self.make_line(key)
         line.paused = True
         if self.capacity is not None:
             self.capacity.leave(key)

@@ -5,13 +5,10 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from turnlane.errors import TranscriptUnavailable
+from turnlane.file_systems import network_of
 from turnlane.transcripts.files import Files
 
-__all__ = ("boot_of", "file_system_of", "make_private", "refuse_network")
-
-NETWORKS = frozenset(
-    {"9p", "afs", "ceph", "cifs", "coda", "davfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
-)
+__all__ = ("boot_of", "make_private", "refuse_network")
 
 
 def make_private(files: Files, directory: str, *, sync: bool) -> None:
@@ -39,29 +36,13 @@ def refuse_network(directory: str) -> None:
     Raises:
         TranscriptUnavailable: it is on one.
     """
-    kind = file_system_of(directory)
-    if kind in NETWORKS or kind.startswith("fuse."):
+    kind = network_of(directory)
+    if kind:
         reason = (
             f"it is on the network file system {kind!r}, where locks and time stamps can not be relied on; "
             "allow_network_fs=True uses it all the same"
         )
         raise TranscriptUnavailable(directory, operation="keep transcripts in it", reason=reason)
-
-
-def file_system_of(directory: str) -> str:
-    """Return the kind of file system a directory is on, as the kernel names it; empty where that can not be told."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-        device = os.stat(directory).st_dev
-    except OSError:
-        return ""
-    wanted = b"%d:%d" % (os.major(device), os.minor(device))
-    kind = b""
-    for line in lines:
-        mount, _, rest = line.partition(b" - ")
-        if mount.split(b" ")[2:3] == [wanted]:
-            kind = rest.split(b" ")[0]
-    return kind.decode(errors="replace")
 
 
 def boot_of() -> bytes:

@@ -126,6 +126,7 @@ class Talk:
         require: raises what is wrong with a merged message, before anybody is told that it is part of this turn.
         told: whether those have been told that their messages are part of this turn.
         taken: whether its own message is part of another turn.
+        shares: whether those whose messages it answers wait for its result.
     """
 
     __slots__ = (
@@ -135,6 +136,7 @@ class Talk:
         "principal",
         "require",
         "result",
+        "shares",
         "steering",
         "taken",
         "target",
@@ -152,3 +154,4 @@ class Talk:
         self.require: Callable[[Any], object] | None = None
         self.told: bool = False
         self.taken: bool = False
+        self.shares: bool = False

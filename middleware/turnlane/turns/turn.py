@@ -107,10 +107,23 @@ class Ending:
 
     `kind` is None while somebody only listens for an interruption (`flag`); `by` is the turn that interrupts, `seconds`
     the turn timeout. `over` tells that the turn has done all it was to do, and only settles; `takes_back` that it is to
-    take back what a turn of a process that died has left.
+    take back what a turn of a process that died has left, `undone` that this is to be done to it. `lost` names the
+    engine whose lease has ended.
     """
 
-    __slots__ = ("asked", "by", "cancelled", "flag", "kind", "over", "seconds", "takes_back", "timer")
+    __slots__ = (
+        "asked",
+        "by",
+        "cancelled",
+        "flag",
+        "kind",
+        "lost",
+        "over",
+        "seconds",
+        "takes_back",
+        "timer",
+        "undone",
+    )
 
     def __init__(self) -> None:
         self.kind: str | None = None
@@ -121,6 +134,8 @@ class Ending:
         self.cancelled: bool = False  # by us
         self.over: bool = False
         self.takes_back: bool = False
+        self.undone: bool = False
+        self.lost: str = ""
         self.flag: asyncio.Event | None = None
 
 
@@ -223,6 +238,14 @@ class Turn:
     def interrupted(self) -> bool:
         """Whether this turn was asked to stop. It then has the policy's grace before its task is cancelled."""
         return self._end is not None and self._end.asked
+
+    @property
+    def lost(self) -> bool:
+        """Whether this turn has lost its lane while it ran: another may have it. Its fenced writes are refused then.
+
+        Its task is cancelled, and ends with `EngineUnavailable`. Only lanes of a leased engine are ever lost.
+        """
+        return self._end is not None and bool(self._end.lost)
 
     @property
     def messages(self) -> tuple[Any, ...]:

@@ -1,0 +1,41 @@
+"""Engines: where lanes live that several processes share. One module each; importing this imports no driver."""
+
+from turnlane.engines.base import (
+    Alive,
+    Answer,
+    Ask,
+    Carried,
+    End,
+    Engine,
+    Full,
+    Granted,
+    Interrupted,
+    LaneView,
+    Lost,
+    Note,
+    Offered,
+    Over,
+    Queued,
+    Tell,
+    TicketView,
+)
+
+__all__ = (
+    "Alive",
+    "Answer",
+    "Ask",
+    "Carried",
+    "End",
+    "Engine",
+    "Full",
+    "Granted",
+    "Interrupted",
+    "LaneView",
+    "Lost",
+    "Note",
+    "Offered",
+    "Over",
+    "Queued",
+    "Tell",
+    "TicketView",
+)

@@ -1,0 +1,40 @@
+"""Which engine a setting names."""
+
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from turnlane.engines.base import Engine
+from turnlane.errors import NotConfigured
+
+__all__ = ("maker_of",)
+
+
+def maker_of(url: str | Engine) -> Callable[[], Engine]:
+    """Return what makes the engine that a URL names, as often as it is needed; of an engine, that one, once.
+
+    Raises:
+        ValueError: there is no such engine.
+    """
+    if isinstance(url, Engine):
+        return _Given(url)
+    scheme, _, rest = url.partition("://")
+    if scheme == "file" and rest.startswith("/"):
+        from turnlane.engines.local import LocalEngine  # not on Windows
+
+        directory = unquote(rest)
+        LocalEngine(directory)  # what is wrong with it is told where it is given
+        return lambda: LocalEngine(directory)
+    raise ValueError(f"lanes live in 'memory://' or 'file:///directory'; {url!r} names no engine there is")
+
+
+class _Given:
+    """Mutable: `_engine`, until it was used."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine: Engine | None = engine
+
+    def __call__(self) -> Engine:
+        engine, self._engine = self._engine, None
+        if engine is None:
+            raise NotConfigured("the engine these lanes were given is used up, by closing or a fork; give them a URL")
+        return engine

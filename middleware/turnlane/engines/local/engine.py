@@ -1,0 +1,327 @@
+"""The engine of one machine: a database says who has which lane, the kernel who lives, datagrams wake who waits."""
+
+import asyncio
+import logging
+import os
+import random
+import sqlite3
+import sys
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar
+from weakref import ref
+
+from turnlane.clock import Clock
+from turnlane.engines.base import Alive, Answer, Ask, End, Engine, LaneView, Lost, Note, Tell
+from turnlane.engines.lane import Steps
+from turnlane.engines.local.database import Busy, Database
+from turnlane.engines.local.letters import Letters, letter_of, note_in
+from turnlane.engines.local.rows import SqliteRows, keys_of, views
+from turnlane.engines.local.workers import Workers
+from turnlane.errors import EngineUnavailable
+from turnlane.sqlite import Refused, reason_of
+
+__all__ = ("LocalEngine",)
+
+logger: logging.Logger = logging.getLogger("turnlane.lanes")
+
+_T = TypeVar("_T")
+
+NOBODY = "nobody"  # asks for steps where a worker is not one any more
+BUSY_SECONDS = 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.0001, 0.002
+
+
+class LocalEngine(Engine):
+    """Lanes of all processes of one machine, in a directory of its file system.
+
+    Guarantees, beside those of every engine: no lease. A worker is dead when its process has ended, or has closed its
+    lanes, and not before: the next one starts at once then, and one that was stopped keeps its lane until it goes on.
+    Tokens survive a restart of all processes.
+
+    Not guaranteed: anything on a network file system, which is refused, on Windows, or between containers that share
+    the directory but not the kernel's view of processes and locks. That tokens go on growing where the directory was
+    removed and the clock was set back.
+
+    Args:
+        directory: made if it is not there, readable by its owner only.
+        allow_network_fs: use a network file system all the same.
+        clock: tells the time.
+
+    Raises:
+        ValueError: the path is empty, or this is Windows.
+    """
+
+    lease: float | None = None
+    immediate: bool = True
+
+    def __init__(self, directory: str, *, allow_network_fs: bool = False, clock: Clock | None = None) -> None:
+        if sys.platform == "win32":
+            raise ValueError("lanes in a directory need a POSIX system; use redis:// or postgresql://")
+        if not directory or "\0" in directory:
+            raise ValueError(f"lanes in files need the path of a directory: {directory!r}")
+        self.where: str = f"file://{directory}"
+        self._directory = os.path.abspath(directory)
+        self._clock = clock if clock is not None else Clock()
+        self._database = Database(self._directory, allow_network_fs=allow_network_fs)
+        self._worker = ""
+        self._pid = 0
+        self._tell: Tell = _nobody
+        self._letters: Letters | None = None
+        self._workers: Workers | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<LocalEngine {self.where} {'open' if self._workers is not None else 'not open'}>"
+
+    async def open(self, worker: str, tell: Tell) -> None:
+        """Make the directory where there is none, and be one of its workers."""
+        with self._translated("open it", worker):
+            await asyncio.to_thread(self._database.open)
+            self._tell, self._pid, self._worker = tell, os.getpid(), worker
+            directory = self._database.workers
+            self._workers = Workers(directory, worker, self._found_dead)
+            self._letters = Letters(directory, worker, self._heard)
+            _close_in_children(self)
+            others = await self._write("", "open it", lambda connection: _enrolled(connection, worker))
+            for other, pid in others:
+                self._workers.watch(other, pid)
+                self._send(other, b'["Hello", "%s", %d]' % (worker.encode(), self._pid))
+
+    async def acquire(self, key: str, ask: Ask) -> Answer:
+        """Come to a lane."""
+        return await self._step(key, "acquire a lane", lambda steps: steps.acquire(ask))
+
+    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+        """Let the lane go, or leave the line."""
+        await self._step(key, "leave a lane", lambda steps: steps.leave(ticket, owes=owes, scatter=scatter))
+
+    async def settle(self, key: str, ticket: str, ends: Sequence[End]) -> None:
+        """End the waits of tickets."""
+        await self._step(key, "settle messages", lambda steps: steps.settle(ticket, ends))
+
+    async def interrupt(self, key: str, *, grace: float) -> bool:
+        """Have whoever has the lane asked to stop."""
+        return await self._step(key, "interrupt a lane", lambda steps: steps.interrupt(grace=grace))
+
+    async def pause(self, key: str, paused: bool) -> None:
+        """Grant the lane to nobody until it is undone."""
+        await self._step(key, "pause a lane", lambda steps: steps.pause(paused))
+
+    async def renew(self, tickets: Iterable[Alive]) -> list[Note]:
+        """Return what was missed: letters get lost where a worker does not read them."""
+        found: list[Note] = []
+        for alive in tickets:
+            found += await self._step(alive.key, "look for notes", partial(_renewed, alive.ticket))
+        if self._workers is not None:
+            for other, pid in await self._write("", "look for workers", _enrolled_ones):
+                self._workers.watch(other, pid)
+        return found
+
+    async def look(self, key: str | None = None) -> list[LaneView]:
+        """Return the lanes that live now."""
+        now = self._clock.monotonic()
+        return await self._write(key or "", "look at lanes", lambda connection: views(connection, key, now=now))
+
+    async def aclose(self) -> None:
+        """Give all tickets back, and let everything go."""
+        if self._workers is None:
+            return
+        worker, self._worker = self._worker, ""
+        with suppress(EngineUnavailable):  # the others find it dead
+            await self._bury(worker)
+        for task in list(self._tasks):
+            task.cancel()
+        self._let_go()
+        await asyncio.to_thread(self._database.close)
+
+    def forget(self) -> None:
+        """Let go of what this process has open."""
+        self._worker = ""
+        if self._pid == os.getpid():
+            self._let_go()
+            self._database.close()
+
+    # -- steps
+
+    async def _step(self, key: str, operation: str, do: Callable[[Steps], _T]) -> _T:
+        if not self._worker:
+            raise EngineUnavailable(self.where, operation=operation, reason="it is not open", key=key)
+
+        def taken(connection: sqlite3.Connection) -> tuple[Steps, _T]:
+            steps, _ = self._steps(connection, key)
+            return steps, do(steps)
+
+        steps, found = await self._write(key, operation, taken)
+        self._post(steps)
+        return found
+
+    def _steps(self, connection: sqlite3.Connection, key: str) -> tuple[Steps, SqliteRows]:
+        now, worker = self._clock.monotonic(), self._worker or NOBODY
+        rows = SqliteRows(connection, key, worker, now=now, wall_ns=self._clock.wall_ns)
+        return Steps(rows, key, worker, now=now), rows
+
+    def _post(self, steps: Steps) -> None:
+        """Tell what is committed."""
+        for worker, note in steps.notes:
+            if worker == self._worker:
+                self._tell(note)
+            else:
+                self._send(worker, letter_of(note))
+
+    async def _write(self, key: str, operation: str, do: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something in a transaction. One that finds the database busy waits a little, each time longer.
+
+        The busy handler of SQLite is not used: it would stop the event loop, and is unfair.
+        """
+        if self._pid != os.getpid():
+            reason = "it was opened before this process was forked; make the lanes, or use them first, after the fork"
+            raise EngineUnavailable(self.where, operation=operation, reason=reason, key=key)
+        until, pause = 0.0, FIRST_PAUSE
+        while True:
+            with self._translated(operation, key), suppress(Busy):
+                found = self._database.attempt(do)
+                if self._database.wants_checkpoint:
+                    self._database.wants_checkpoint = False
+                    self._do(self._checkpoint())
+                return found
+            now = self._clock.monotonic()
+            until = until or now + BUSY_SECONDS
+            if now >= until:
+                reason = f"its database was busy for {BUSY_SECONDS:g} s"
+                raise EngineUnavailable(self.where, operation=operation, reason=reason, key=key)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  no secret
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _checkpoint(self) -> None:
+        await asyncio.to_thread(self._database.checkpoint)
+
+    # -- other workers
+
+    def _send(self, worker: str, letter: bytes) -> None:
+        if self._letters is not None:
+            self._letters.send(worker, letter, gone=self._gone)
+
+    def _gone(self, worker: str) -> None:
+        if self._workers is not None and self._workers.is_dead(worker):
+            self._found_dead(worker)
+
+    def _heard(self, letter: bytes) -> None:
+        if letter.startswith(b'["Hello"'):
+            self._greeted(letter)
+            return
+        note = note_in(letter)
+        if isinstance(note, tuple):
+            self._do(self._look_for(*note))
+        elif note is not None:
+            self._tell(note)
+
+    def _greeted(self, letter: bytes) -> None:
+        parts = letter.decode(errors="replace").split('"')
+        pid = parts[-1].strip(" ,]")
+        if len(parts) == 5 and pid.isdigit() and self._workers is not None:
+            self._workers.watch(parts[3], int(pid))
+
+    async def _look_for(self, key: str, ticket: str) -> None:
+        for note in await self._step(key, "look for notes", partial(_renewed, ticket)):
+            if not isinstance(note, Lost):
+                self._tell(note)
+
+    def _found_dead(self, worker: str) -> None:
+        if self._worker:
+            self._do(self._take_out(worker))
+
+    async def _take_out(self, worker: str) -> None:
+        await self._bury(worker)
+        if self._workers is not None:
+            self._workers.forget(worker)
+
+    async def _bury(self, worker: str) -> None:
+        """Take a worker out, and grant what it had to who is next; each lane is a transaction of its own.
+
+        Where this process ends in the middle of it, the next step of a lane does the rest, or renewal of who waits.
+        """
+
+        def taken_out(connection: sqlite3.Connection) -> list[str]:
+            connection.execute("DELETE FROM worker WHERE id = ?", (worker,))
+            return keys_of(connection, worker)
+
+        for key in await self._write("", "take a worker out", taken_out):
+            self._post(await self._write(key, "grant a lane", partial(self._promoted, key, worker)))
+
+    def _promoted(self, key: str, dead: str, connection: sqlite3.Connection) -> Steps:
+        steps, rows = self._steps(connection, key)
+        for place in rows.places():
+            if place.worker == dead and not place.lent:
+                rows.drop(place.ticket)
+        steps.promote()
+        return steps
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:  # the next renewal finds what was missed
+            logger.warning("engine_task_failed where=%s", self.where, exc_info=task.exception())
+
+    # -- small things
+
+    def _let_go(self) -> None:
+        letters, workers, self._letters, self._workers = self._letters, self._workers, None, None
+        if letters is not None:
+            letters.close()
+        if workers is not None:
+            workers.close()
+
+    def close_in_child(self) -> None:
+        """Close, in a forked process, what would keep its parent's worker alive."""
+        if self._letters is not None:
+            self._letters.close_in_child()
+        if self._workers is not None:
+            self._workers.close_in_child()
+
+    @contextmanager
+    def _translated(self, operation: str, key: str) -> Generator[None, None, None]:
+        try:
+            yield
+        except Refused as refused:
+            raise EngineUnavailable(self.where, operation=operation, reason=str(refused), key=key) from None
+        except sqlite3.Error as error:
+            raise EngineUnavailable(self.where, operation=operation, reason=reason_of(error), key=key) from error
+        except OSError as error:
+            if isinstance(error, EngineUnavailable):
+                raise
+            reason = error.strerror or str(error)
+            raise EngineUnavailable(self.where, operation=operation, reason=reason, key=key) from error
+
+
+def _renewed(ticket: str, steps: Steps) -> list[Note]:
+    return steps.renew(ticket)
+
+
+def _nobody(_: Note) -> None:
+    pass
+
+
+def _close_in_children(engine: LocalEngine) -> None:
+    reference = ref(engine)
+
+    def in_child() -> None:
+        found = reference()
+        if found is not None:
+            found.close_in_child()
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def _enrolled(connection: sqlite3.Connection, worker: str) -> list[tuple[str, int]]:
+    connection.execute("INSERT INTO worker VALUES (?, ?)", (worker, os.getpid()))
+    return _enrolled_ones(connection)
+
+
+def _enrolled_ones(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    return list(connection.execute("SELECT id, pid FROM worker"))

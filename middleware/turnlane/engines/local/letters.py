@@ -1,0 +1,136 @@
+"""Notes from worker to worker: one datagram each, on a socket that has its worker's name."""
+
+import asyncio
+import errno
+import json
+import os
+import socket
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any
+
+from turnlane.engines.base import Carried, Granted, Interrupted, Lost, Note, Offered, Over
+
+__all__ = ("Letters", "letter_of", "note_in")
+
+LONGEST = 32 * 1024  # bytes; a longer note is fetched
+TRIES, PAUSE = 2000, 0.001
+
+_CLASSES: Mapping[str, type[Any]] = MappingProxyType(
+    {cls.__name__: cls for cls in (Granted, Over, Interrupted, Offered, Lost)}
+)
+
+
+class Letters:
+    """The socket of one worker.
+
+    Mutable: `_socket`, None once it is closed.
+
+    Args:
+        directory: where the sockets are.
+        worker: its name.
+        heard: called with what was received.
+    """
+
+    def __init__(self, directory: str, worker: str, heard: Callable[[bytes], None]) -> None:
+        self._directory = directory
+        self._heard = heard
+        self._path = os.path.join(directory, f"{worker}.sock")
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.bind(self._path)
+            self._loop.add_reader(self._socket, self._read)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def send(self, worker: str, letter: bytes, *, gone: Callable[[str], None], tries: int = TRIES) -> None:
+        """Send something; call `gone` where nobody has that socket open. A full one is tried again for a while."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(letter, os.path.join(self._directory, f"{worker}.sock"))
+        except (ConnectionRefusedError, FileNotFoundError):
+            gone(worker)
+        except (BlockingIOError, InterruptedError):
+            self._again(worker, letter, gone, tries)
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                self._again(worker, letter, gone, tries)
+
+    def _again(self, worker: str, letter: bytes, gone: Callable[[str], None], tries: int) -> None:
+        if tries:  # whoever does not read finds out by itself, when it renews its tickets
+            self._loop.call_later(PAUSE, lambda: self.send(worker, letter, gone=gone, tries=tries - 1))
+
+    def _read(self) -> None:
+        while self._socket is not None:
+            try:
+                letter = self._socket.recv(2 * LONGEST)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                return
+            self._heard(letter)
+
+    def close(self) -> None:
+        """Receive nothing any more."""
+        if self._socket is None:
+            return
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
+        with suppress(OSError):
+            os.unlink(self._path)
+
+    def close_in_child(self) -> None:
+        """Close it in a forked process, whose loop is its parent's still."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def letter_of(note: Note) -> bytes:
+    """Return a note as a datagram; of one that is too long, where it is to be looked for."""
+    letter = json.dumps([type(note).__name__, *(_packed(getattr(note, each.name)) for each in fields(note))]).encode()
+    return letter if len(letter) <= LONGEST else json.dumps(["Look", note.key, note.ticket]).encode()
+
+
+def note_in(letter: bytes) -> Note | tuple[str, str] | None:
+    """Return the note of a datagram, or the key and ticket it is to be looked for by; None for what is no letter."""
+    try:
+        kind, *values = json.loads(letter)
+        if kind == "Look":
+            key, ticket = values
+            return str(key), str(ticket)
+        found: Note = _CLASSES[kind](*(_unpacked(value) for value in values))
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found
+
+
+def _packed(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"b": b64encode(value).decode()}
+    if isinstance(value, Carried):
+        return {"c": [value.ticket, b64encode(value.payload).decode()]}
+    if isinstance(value, tuple):
+        return [_packed(each) for each in value]
+    return value
+
+
+def _unpacked(value: Any) -> Any:
+    match value:
+        case {"b": text}:
+            return b64decode(text)
+        case {"c": [ticket, text]}:
+            return Carried(ticket, b64decode(text))
+        case list():
+            return tuple(_unpacked(each) for each in value)
+        case _:
+            return value

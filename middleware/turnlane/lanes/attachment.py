@@ -1,0 +1,147 @@
+"""The engine of shared lanes as one process uses it: opened at the first step, asked in order, closed at the end."""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from turnlane import errors
+from turnlane.engines.base import Engine, Tell
+from turnlane.lanes.errands import Errands
+from turnlane.lanes.renewal import Renewal, Renewed
+
+__all__ = ("Attachment", "Failure", "Step", "Then")
+
+logger: logging.Logger = logging.getLogger("turnlane.lanes")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+LAST_ERRANDS = 5.0  # seconds that closing waits for what is on its way
+
+Failure = errors.EngineUnavailable | errors.OutcomeUnknown
+Step = Callable[[Engine], Awaitable[object]]
+Then = Callable[[Any], None]
+
+
+class Attachment:
+    """One worker of an engine. It is another one after a fork, in another event loop, or when it was closed.
+
+    Mutable: all but the arguments.
+
+    Args:
+        make_engine: makes one that is not open.
+        of: whose turns are renewed.
+        tell: called with the notes of the engine.
+        monotonic: tells the seconds.
+    """
+
+    def __init__(
+        self, make_engine: Callable[[], Engine], *, of: Renewed, tell: Tell, monotonic: Callable[[], float]
+    ) -> None:
+        self._make_engine = make_engine
+        self._of = of
+        self._tell = tell
+        self._monotonic = monotonic
+        self._engine: Engine | None = None
+        self._errands: Errands | None = None
+        self._renewal: Renewal | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        self.worker: str = ""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, which may not be open yet."""
+        if self._engine is None:
+            self._engine = self._make_engine()
+        return self._engine
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Be the worker of this process in a loop; tell whether it is a new one.
+
+        Raises:
+            NotConfigured: it is open in another loop.
+        """
+        if self._errands is not None and self._loop is loop and self._pid == os.getpid():
+            return False
+        if self._errands is not None and self._engine is not None:
+            is_open = self._pid == os.getpid() and self._loop is not None and not self._loop.is_closed()
+            if is_open and (self._of.standings or not self._errands.idle):
+                raise errors.NotConfigured("these lanes are open in another event loop; close them there first")
+            self._engine.forget()
+            self._engine = None
+        self._loop, self._pid = loop, os.getpid()
+        self._opening, self._is_open = asyncio.Lock(), False
+        self.worker = secrets.token_hex(8)
+        self._errands = Errands(loop, immediate=self.engine.immediate)
+        self._renewal = Renewal(self.engine, self._of, self._monotonic)
+        return True
+
+    def renew_from_now_on(self) -> None:
+        """Say to the engine, as long as there are turns, that they are alive."""
+        if self._renewal is not None and self._loop is not None:
+            self._renewal.begin(self._loop)
+
+    def ask(
+        self,
+        key: str,
+        operation: str,
+        step: Step,
+        then: Then,
+        *,
+        patience: float,
+        needed: Callable[[], bool] | None = None,
+    ) -> None:
+        """Ask the engine for a step, behind those of the same key that are on their way.
+
+        Where it does not answer it is asked again, for `patience` seconds. `then` is called with what it said, with the
+        error it ended with, or with None where it was not `needed` any more. It must not raise.
+        """
+        if self._errands is not None:
+            self._errands.run(key, partial(self._asked, key, operation, step, patience, needed), then)
+
+    async def _asked(
+        self, key: str, operation: str, step: Step, patience: float, needed: Callable[[], bool] | None
+    ) -> object:
+        until, pause = 0.0, FIRST_PAUSE
+        while needed is None or needed():
+            try:
+                if not self._is_open:
+                    await self._open()
+                return await step(self.engine)
+            except (errors.EngineUnavailable, errors.OutcomeUnknown) as error:
+                now = self._monotonic()
+                until = until or now + patience
+                if now >= until:
+                    return error
+            except Exception as error:
+                logger.exception("engine_broken where=%s", self.engine.where)
+                broken = errors.EngineUnavailable(self.engine.where, operation=operation, reason=repr(error), key=key)
+                broken.__cause__ = error
+                return broken
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return None
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if not self._is_open:
+                await self.engine.open(self.worker, self._tell)
+                self._is_open = True
+
+    async def aclose(self) -> None:
+        """Let what is on its way come to its end, and close the engine. Harmless to call again."""
+        engine, errands, renewal = self._engine, self._errands, self._renewal
+        if errands is not None:
+            await errands.finish(LAST_ERRANDS)
+        if engine is None or self._engine is not engine:
+            return
+        self._engine = self._errands = self._renewal = None
+        self._is_open = False
+        if renewal is not None:
+            await renewal.stop()
+        await engine.aclose()
