@@ -65,18 +65,25 @@ def joined(name: str, separator: str = "\n\n") -> Callable[[Sequence[Mapping[str
     Raises:
         ValueError: by the merge, where a call has no such argument, or it is neither, or not the same in all.
     """
+    return _Joined(name, separator)
 
-    def merge(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        values = [message.get(name) for message in messages]
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """A merge that is known by what it does, in another process too."""
+
+    name: str
+    separator: str
+
+    def __call__(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        values = [message.get(self.name) for message in messages]
         if all(isinstance(value, str) for value in values):
-            merged: object = separator.join(cast("list[str]", values))
+            merged: object = self.separator.join(cast("list[str]", values))
         elif all(isinstance(value, list) for value in values):
             merged = [item for value in cast("list[list[Any]]", values) for item in value]
         else:
-            raise ValueError(f"argument {name!r} is neither text in each call nor a list in each call")
-        return {**messages[-1], name: merged}
-
-    return merge
+            raise ValueError(f"argument {self.name!r} is neither text in each call nor a list in each call")
+        return {**messages[-1], self.name: merged}
 
 
 def _object(message: HttpMessage) -> dict[str, Any]:

@@ -123,6 +123,7 @@ class Coalesce:
     Args:
         window: seconds without another message after which the turn starts. 0: as soon as the lane is free.
         merge: makes one message of several, called in the turn's own task; None leaves them to `turn.messages`.
+            Messages of several processes are merged where its module and name say that it is the same function.
         share_result: the others wait until the turn has ended and get its result: what `turn.share` was given, of a
             request its whole response, of an `agent_turn` function what it returned. A turn that fails has none.
         max_merged: how many messages one turn may answer; a full group does not wait for the window.

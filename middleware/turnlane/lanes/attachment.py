@@ -99,7 +99,8 @@ class Attachment:
         """Ask the engine for a step, behind those of the same key that are on their way.
 
         Where it does not answer it is asked again, for `patience` seconds. `then` is called with what it said, with the
-        error it ended with, or with None where it was not `needed` any more. It must not raise.
+        error it ended with, which is `OutcomeUnknown` if any of them was, or with None where it was not `needed` any
+        more. It must not raise.
         """
         if self._errands is not None:
             self._errands.run(key, partial(self._asked, key, operation, step, patience, needed), then)
@@ -107,7 +108,7 @@ class Attachment:
     async def _asked(
         self, key: str, operation: str, step: Step, patience: float, needed: Callable[[], bool] | None
     ) -> object:
-        until, pause = 0.0, FIRST_PAUSE
+        until, pause, unknown = 0.0, FIRST_PAUSE, None
         while needed is None or needed():
             try:
                 if not self._is_open:
@@ -116,8 +117,9 @@ class Attachment:
             except (errors.EngineUnavailable, errors.OutcomeUnknown) as error:
                 now = self._monotonic()
                 until = until or now + patience
+                unknown = error if isinstance(error, errors.OutcomeUnknown) else unknown
                 if now >= until:
-                    return error
+                    return unknown or error
             except Exception as error:
                 logger.exception("engine_broken where=%s", self.engine.where)
                 broken = errors.EngineUnavailable(self.engine.where, operation=operation, reason=repr(error), key=key)

@@ -9,7 +9,8 @@ in whichever process. What the engine answers, and what it tells of its own acco
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -39,6 +40,7 @@ WAITING, RUNNING, ENDED = TurnState.WAITING, TurnState.RUNNING, TurnState.ENDED
 
 PATIENCE = 2.0  # seconds for which an arriving turn asks an engine again that does not answer
 PATIENCE_TO_LEAVE = 60.0  # seconds after which a lane is left to whoever finds its worker dead, where no lease runs
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
 class SharedGate(Gate):
@@ -154,6 +156,7 @@ class SharedGate(Gate):
             case Over():
                 self._over(answer)
             case errors.EngineUnavailable():
+                standing.over = True
                 self.expel(turn, answer, "engine_unavailable")
             case errors.OutcomeUnknown():  # whatever was done is undone by leaving, which is on its way
                 where, operation, reason = answer.where, answer.operation, answer.reason
@@ -331,18 +334,26 @@ class SharedGate(Gate):
         return replacement
 
     def _leave_line(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
-        """Tell the engine, again and again until it knows or has found out by itself."""
-        self._attachment.ask(
-            key,
-            "leave a lane",
-            lambda engine: engine.leave(key, ticket, owes=owes, scatter=scatter),
-            partial(self._has_left, ticket),
-            patience=(self.engine.lease or PATIENCE_TO_LEAVE) if ticket else 0.0,
-        )
+        """Tell the engine. Where it does not answer, again and again, and nobody waits behind that."""
+        self._leave(key, ticket, owes, scatter, pause=FIRST_PAUSE, until=math.inf)
 
-    def _has_left(self, ticket: str, failure: Failure | None) -> None:
-        if failure is not None:
-            logger.warning("lane_not_left turn=%s error=%s", ticket, failure)
+    def _leave(self, key: str, ticket: str, owes: bool, scatter: bool, *, pause: float, until: float) -> None:
+        def heard(failure: Failure | None) -> None:
+            if failure is not None and ticket:
+                patience = self.engine.lease or PATIENCE_TO_LEAVE
+                give_up = min(until, self._monotonic() + patience)
+                if self._monotonic() < give_up:
+                    following = min(2 * pause, LONGEST_PAUSE)
+                    again = partial(self._leave, key, ticket, owes, scatter, pause=following, until=give_up)
+                    self.loop.call_later(pause, again)
+                else:
+                    logger.warning("lane_not_left turn=%s error=%s", ticket, failure)
+            self._close_if_idle()
+
+        leave = partial(_left, key, ticket, owes, scatter)
+        self._attachment.ask(key, "leave a lane", leave, heard, patience=0.0)
+
+    def _close_if_idle(self) -> None:
         if self._closes and not self.table.holders:
             self._closes = False
             closing = self.loop.create_task(self._attachment.aclose())
@@ -441,6 +452,10 @@ class SharedGate(Gate):
             self.bind(loop)
         self._attachment.attach(loop)
         self._attachment.ask(key, operation, step, partial(_told, operation), patience=PATIENCE)
+
+
+def _left(key: str, ticket: str, owes: bool, scatter: bool, engine: Engine) -> Awaitable[None]:
+    return engine.leave(key, ticket, owes=owes, scatter=scatter)
 
 
 def _told(what: str, failure: object) -> None:
