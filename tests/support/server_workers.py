@@ -31,7 +31,8 @@ async def turn(request: Request) -> Response:
 @asynccontextmanager
 async def report(_: object) -> AsyncGenerator[None, None]:
     """Say that this worker has started."""
-    print(json.dumps({"event": "ready", "port": int(os.environ[PORT])}), flush=True)
+    ready = json.dumps({"event": "ready", "port": int(os.environ[PORT])})
+    os.write(1, ready.encode() + b"\n")  # whole, also where another worker reports at the same time
     yield
 
 

@@ -175,6 +175,8 @@ class LocalEngine(Engine):
 
         The busy handler of SQLite is not used: it would stop the event loop, and is unfair.
         """
+        if self._workers is None and not self._pid:
+            raise EngineUnavailable(self.where, operation=operation, reason="it is not open", key=key)
         if self._pid != os.getpid():
             reason = "it was opened before this process was forked; make the lanes, or use them first, after the fork"
             raise EngineUnavailable(self.where, operation=operation, reason=reason, key=key)
