@@ -162,3 +162,31 @@ async def test_a_path_that_is_no_directory_is_told(tmp_path: Path) -> None:
             with pytest.raises(EngineUnavailable, match="could not open it"):
                 async with lanes.turn(KEY, policy=Enqueue()):
                     raise AssertionError("it ran")
+
+
+async def test_a_path_may_be_longer_than_that_of_a_socket(tmp_path: Path) -> None:
+    """Some hundred bytes are all the kernel takes for a socket's."""
+    deep = tmp_path / ("x" * 100) / ("y" * 100)
+    async with Lanes(f"file://{deep}") as one, Lanes(f"file://{deep}") as other:
+        async with one.turn(KEY):
+            waiting = asyncio.create_task(_turn(other))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await asyncio.shield(waiting)
+        assert await asyncio.wait_for(waiting, 2)
+
+
+async def test_what_fails_while_it_is_opened_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next turn opens it again."""
+    monkeypatch.setattr("turnlane.lanes.shared.PATIENCE", 0.0)
+    async with Lanes(f"file://{tmp_path}/lanes") as lanes:
+        with monkeypatch.context() as patched:
+            patched.setattr("turnlane.engines.local.engine.Letters", _no_sockets)
+            with pytest.raises(EngineUnavailable, match="no sockets here"):
+                await _turn(lanes)
+        assert list((tmp_path / "lanes" / "workers").iterdir()) == []
+        assert await _turn(lanes)
+
+
+def _no_sockets(*_: object) -> None:
+    raise OSError(0, "no sockets here")

@@ -50,6 +50,7 @@ def test_there_is_a_test_for_every_example() -> None:
         "10_steer.py",
         "11_agents_calling_agents.py",
         "12_rollback.py",
+        "13_worker_processes.py",
     }
     assert {path.name for path in EXAMPLES.glob("*.py") if len(path.read_text().splitlines()) >= 80} == set()
 
@@ -178,3 +179,15 @@ def test_the_steer_example_takes_what_came_in_time(tmp_path: Path) -> None:
         "  searched in cellar",
         "cellar: found nothing in cellar",
     ]
+
+
+def test_the_example_of_worker_processes_shares_one_lane(tmp_path: Path) -> None:
+    """Two processes, four turns of one conversation in one session, one after the other."""
+    text = output_of("13_worker_processes.py", directory=tmp_path)
+    assert len(set(re.findall(r"is process (\d+)", text))) == 2
+    assert len(set(re.findall(r"begins in session (\w+)", text))) == 1
+    order = re.findall(r"(first|second) to (one|two)' (begins|ends)", text)
+    assert [what for _, _, what in order] == ["begins", "ends"] * 4
+    assert [turn[:2] for turn in order[::2]] == [turn[:2] for turn in order[1::2]]
+    assert len({turn[:2] for turn in order}) == 4
+    assert "a message waits" in text

@@ -31,7 +31,7 @@ def test_every_snippet_is_of_a_kind_that_is_checked() -> None:
     """Three kinds: programmes, what the demo prints, and the one command that needs a package index."""
     assert {language for language, _ in SNIPPETS} == {"python", "text", "sh"}
     assert of_language("sh") == ["pip install turnlane\n"]
-    assert len(PROGRAMMES) == 8
+    assert len(PROGRAMMES) == 9
 
 
 @pytest.mark.parametrize("number", range(len(PROGRAMMES)))

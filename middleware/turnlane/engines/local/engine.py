@@ -79,15 +79,23 @@ class LocalEngine(Engine):
         """Make the directory where there is none, and be one of its workers."""
         with self._translated("open it", worker):
             await asyncio.to_thread(self._database.open)
-            self._tell, self._pid, self._worker = tell, os.getpid(), worker
-            directory = self._database.workers
-            self._workers = Workers(directory, worker, self._found_dead)
-            self._letters = Letters(directory, worker, self._heard)
-            _close_in_children(self)
-            others = await self._write("", "open it", lambda connection: _enrolled(connection, worker))
-            for other, pid in others:
-                self._workers.watch(other, pid)
-                self._send(other, b'["Hello", "%s", %d]' % (worker.encode(), self._pid))
+            try:
+                await self._enrol(worker, tell)
+            except BaseException:
+                self._worker = ""
+                self._let_go()
+                await asyncio.to_thread(self._database.close)
+                raise
+
+    async def _enrol(self, worker: str, tell: Tell) -> None:
+        self._tell, self._pid, self._worker = tell, os.getpid(), worker
+        directory = self._database.workers
+        self._workers = workers = Workers(directory, worker, self._found_dead)
+        self._letters = Letters(directory, worker, self._heard)
+        _close_in_children(self)
+        for other, pid in await self._write("", "open it", lambda connection: _enrolled(connection, worker)):
+            workers.watch(other, pid)
+            self._send(other, b'["Hello", "%s", %d]' % (worker.encode(), self._pid))
 
     async def acquire(self, key: str, ask: Ask) -> Answer:
         """Come to a lane."""

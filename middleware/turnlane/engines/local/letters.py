@@ -17,6 +17,7 @@ from turnlane.engines.base import Carried, Granted, Interrupted, Lost, Note, Off
 __all__ = ("Letters", "letter_of", "note_in")
 
 LONGEST = 32 * 1024  # bytes; a longer note is fetched
+LONGEST_DIRECTORY = 70  # bytes of its path
 TRIES, PAUSE = 2000, 0.001
 
 _CLASSES: Mapping[str, type[Any]] = MappingProxyType(
@@ -27,7 +28,7 @@ _CLASSES: Mapping[str, type[Any]] = MappingProxyType(
 class Letters:
     """The socket of one worker.
 
-    Mutable: `_socket`, None once it is closed.
+    Mutable: `_socket`, None once it is closed; `_descriptor` of the directory, where its path is too long.
 
     Args:
         directory: where the sockets are.
@@ -36,18 +37,32 @@ class Letters:
     """
 
     def __init__(self, directory: str, worker: str, heard: Callable[[bytes], None]) -> None:
-        self._directory = directory
         self._heard = heard
         self._path = os.path.join(directory, f"{worker}.sock")
         self._loop = asyncio.get_running_loop()
+        self._descriptor: int | None = None
+        self._directory = self._short(directory)
         self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
-            self._socket.bind(self._path)
+            self._socket.bind(os.path.join(self._directory, f"{worker}.sock"))
             self._loop.add_reader(self._socket, self._read)
         except BaseException:
             self._socket.close()
+            self._close_directory()
             raise
+
+    def _short(self, directory: str) -> str:
+        """Return a name of the directory that leaves room for a socket's, which may have some hundred bytes in all."""
+        if len(os.fsencode(directory)) <= LONGEST_DIRECTORY or not os.path.isdir("/proc/self/fd"):
+            return directory
+        self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def _close_directory(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def send(self, worker: str, letter: bytes, *, gone: Callable[[str], None], tries: int = TRIES) -> None:
         """Send something; call `gone` where nobody has that socket open. A full one is tried again for a while."""
@@ -85,6 +100,7 @@ class Letters:
             self._loop.remove_reader(self._socket)
         self._socket.close()
         self._socket = None
+        self._close_directory()
         with suppress(OSError):
             os.unlink(self._path)
 
@@ -93,6 +109,7 @@ class Letters:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+            self._close_directory()
 
 
 def letter_of(note: Note) -> bytes:
