@@ -2,12 +2,13 @@
 
 import sys
 
-from benchmarks import handoff, keepalive, memory, middleware, monitor, principals, server, transcripts
+from benchmarks import engines, handoff, keepalive, memory, middleware, monitor, principals, server, transcripts
 from benchmarks.report import Programme, main
 
 PROGRAMMES: dict[str, Programme] = {
     "middleware": middleware.benchmark,
     "handoff": handoff.benchmark,
+    "engines": engines.benchmark,
     "memory": memory.benchmark,
     "server": server.benchmark,
     "principals": principals.benchmark,

@@ -3,7 +3,7 @@
 import pytest
 from starlette.types import Scope, Send
 
-from benchmarks import handoff, keepalive, memory, middleware, monitor, principals, server, transcripts
+from benchmarks import engines, handoff, keepalive, memory, middleware, monitor, principals, server, transcripts
 from benchmarks.ladder import STEPS
 from benchmarks.report import LOOPS, Limit, Options, Programme, Report, main
 
@@ -54,6 +54,14 @@ def test_each_size_of_line_has_a_row(capsys: pytest.CaptureFixture[str]) -> None
     printed = printed_by(handoff.benchmark, capsys, "--quick")
     assert printed.count("\n  10 waiters ") == printed.count("\n  100 waiters ") == 3 * len(LOOPS)
     assert len(limits_in(printed)) == 5 * len(LOOPS)
+
+
+def test_each_kind_of_shared_lock_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one process and over several."""
+    printed = printed_by(engines.benchmark, capsys, *ONE_LOOP)
+    for name in (engines.LOCK, engines.FILES, engines.FILELOCK):
+        assert f"\n  {name} " in printed
+    assert len(limits_in(printed)) == 3
 
 
 def test_memory_is_measured_in_processes(capsys: pytest.CaptureFixture[str]) -> None:

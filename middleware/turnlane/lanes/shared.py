@@ -102,8 +102,6 @@ class SharedGate(Gate):
         self.hand_over(self.table.queue(waiter))  # who lacked nothing but a slot may be lent the one of this chain
         if chain:
             add_nested(turn, chain)
-        if not isinstance(policy, Reject) and policy.wait_timeout is not None:
-            self.deadlines.add(waiter, policy.wait_timeout)
         standing = Standing(
             turn, waiter, policy, ask_of(turn, policy, worker=self._attachment.worker, alone=bool(chain))
         )
@@ -116,6 +114,8 @@ class SharedGate(Gate):
             raise
         if turn.running and waiter.absorbed is None:
             turn._wait = None  # it has not waited
+        elif turn._state is WAITING and not isinstance(policy, Reject) and policy.wait_timeout is not None:
+            self.deadlines.add(waiter, policy.wait_timeout)
 
     def _require_slot(self, turn: Turn, ancestor: Turn | None, policy: Policy) -> None:
         """Refuse a turn that would wait for nothing but a running slot of this process, and will not wait."""

@@ -9,7 +9,7 @@ from turnlane.engines.base import Ask, Carried, Granted
 from turnlane.lanes.capacity import principal_of
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.wire import Unportable, digest, encoded
-from turnlane.policies import Coalesce, Interrupt, Policy, Reject, Rollback, Steer
+from turnlane.policies import Coalesce, Enqueue, Interrupt, Policy, Reject, Rollback, Steer
 from turnlane.turns.turn import Turn
 
 __all__ = ("Standing", "ask_of", "whom_of")
@@ -38,18 +38,21 @@ class Standing:
 
 def ask_of(turn: Turn, policy: Policy, *, worker: str, alone: bool) -> Ask:
     """Return what a turn asks an engine for; `alone` is one that becomes no part of another."""
-    ask = Ask(ticket=turn.id, whom=whom_of(turn, worker=worker))
+    ticket = turn.id
     match policy:
+        case Enqueue():
+            return Ask(ticket=ticket, room=policy.max_waiting)
         case Reject():
-            return replace(ask, room=0)
+            return Ask(ticket=ticket, room=0)
         case Interrupt(grace=grace):
-            return replace(ask, over="interrupt", grace=grace)
+            return Ask(ticket=ticket, over="interrupt", grace=grace)
         case Rollback(grace=grace):
-            return replace(ask, over="rollback", grace=grace)
+            return Ask(ticket=ticket, over="rollback", grace=grace)
         case Steer():
-            return replace(ask, room=policy.max_waiting, steer=True, payload=_payload(turn))
+            whom = whom_of(turn, worker=worker)
+            return Ask(ticket=ticket, room=policy.max_waiting, steer=True, whom=whom, payload=_payload(turn))
         case Coalesce():
-            ask = replace(ask, room=policy.max_waiting, payload=_payload(turn))
+            ask = Ask(ticket=ticket, room=policy.max_waiting, payload=_payload(turn))
             if alone or turn._talk is None or not turn._talk.messages or turn._parent is not None:
                 return ask
             return replace(
@@ -59,8 +62,6 @@ def ask_of(turn: Turn, policy: Policy, *, worker: str, alone: bool) -> Ask:
                 most=policy.max_merged,
                 overflow=policy.overflow,
             )
-        case _:
-            return replace(ask, room=policy.max_waiting)
 
 
 def whom_of(turn: Turn, *, worker: str) -> str:
