@@ -43,6 +43,7 @@ ROWS: dict[type[errors.TurnlaneError], tuple[int, str, str, bool]] = {
     errors.DuplicatesUnavailable: (503, "duplicates_unavailable", "overloaded_error", True),
     errors.SessionConflict: (409, "session_conflict", "conflict_error", False),
     errors.SessionStoreUnavailable: (503, "session_store_unavailable", "overloaded_error", True),
+    errors.SessionOutcomeUnknown: (503, "session_outcome_unknown", "overloaded_error", False),
     errors.SessionCorrupt: (500, "session_corrupt", "api_error", False),
 }
 
@@ -77,6 +78,7 @@ EXAMPLES: dict[type[errors.TurnlaneError], errors.TurnlaneError] = {
         errors.DuplicatesUnavailable(where="/var/db/secret.db", operation="claim", reason="disk"),
         errors.SessionConflict(SECRET, expected_version=1, found_version=2),
         errors.SessionStoreUnavailable(SECRET, where="/var/db/secret.db", operation="read", reason="disk"),
+        errors.SessionOutcomeUnknown(SECRET, where="redis://db.internal:6379/0", operation="change", reason="reset"),
         errors.SessionCorrupt(SECRET, where="/var/db/secret.db", reason="not JSON"),
     )
 }

@@ -229,6 +229,13 @@ TABLE = (
         retry=True,
     ),
     Refusal(
+        errors.SessionOutcomeUnknown,
+        503,
+        "session_outcome_unknown",
+        "overloaded_error",
+        "it is not known whether what this message asked for was done",
+    ),
+    Refusal(
         errors.SessionCorrupt,
         500,
         "session_corrupt",

@@ -50,6 +50,7 @@ from turnlane.errors._sessions import (
     SessionConflict,
     SessionCorrupt,
     SessionError,
+    SessionOutcomeUnknown,
     SessionStoreUnavailable,
 )
 from turnlane.errors._transcripts import (
@@ -92,6 +93,7 @@ __all__ = (
     "SessionError",
     "SessionKeyInvalid",
     "SessionKeyRequired",
+    "SessionOutcomeUnknown",
     "SessionStoreUnavailable",
     "StaleTurn",
     "TranscriptBusy",

@@ -1,8 +1,9 @@
 """What a session store refuses."""
 
 from turnlane.errors._base import TurnlaneError
+from turnlane.errors._engines import OutcomeUnknown
 
-__all__ = ("SessionConflict", "SessionCorrupt", "SessionError", "SessionStoreUnavailable")
+__all__ = ("SessionConflict", "SessionCorrupt", "SessionError", "SessionOutcomeUnknown", "SessionStoreUnavailable")
 
 
 class SessionError(TurnlaneError):
@@ -47,3 +48,16 @@ class SessionStoreUnavailable(SessionError, ConnectionError):
         self.operation: str = operation
         self.reason: str = reason
         super().__init__(f"session store {where} could not {operation} {key!r}: {reason}")
+
+
+class SessionOutcomeUnknown(SessionError, OutcomeUnknown):
+    """An answer was lost: what was asked of the store is done, will be done, or never will. Read before going on."""
+
+    def __init__(self, key: str, *, where: str, operation: str, reason: str) -> None:
+        super().__init__(where, operation=operation, reason=reason, key=key)
+        self.args = (
+            (
+                f"session store {where} may or may not have been able to {operation} {key!r}: {reason}; "
+                "read it before you go on"
+            ),
+        )
