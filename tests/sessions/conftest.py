@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,10 +8,11 @@ from sessions.helpers import StepClock, store_url
 from turnlane.sessions import Sessions
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty store, of each kind."""
-    return store_url(str(request.param), tmp_path)
+    with store_url(str(request.param), tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

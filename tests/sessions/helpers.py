@@ -5,6 +5,7 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from support.redis_servers import redis_url
 from turnlane.clock import Clock
 from turnlane.sessions import SessionEntry, Sessions, SessionStore, SqliteSessionStore
 from turnlane.sessions.base import Change, Reservation
@@ -40,9 +41,14 @@ class StepClock(Clock):
         return round(self.at * 1e9)
 
 
-def store_url(kind: str, directory: Path) -> str:
-    """Return the URL of an empty store of its own."""
-    return "memory://" if kind == "memory" else f"sqlite:///{directory / 'sessions.db'}"
+@contextmanager
+def store_url(kind: str, directory: Path) -> Generator[str, None, None]:
+    """The URL of an empty store of its own."""
+    if kind == "redis":
+        with redis_url() as url:
+            yield url
+    else:
+        yield "memory://" if kind == "memory" else f"sqlite:///{directory / 'sessions.db'}"
 
 
 class WrappedStore(SessionStore):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sessions.helpers import WrappedStore
-from turnlane.sessions import MemorySessionStore, SessionEntry, SessionStore, SqliteSessionStore
+from support.redis_servers import redis_url
+from turnlane.sessions import MemorySessionStore, RedisSessionStore, SessionEntry, SessionStore, SqliteSessionStore
 from turnlane.sessions.base import Change, Reservation
 from turnlane.testing import session_store_suite
 from turnlane.testing.session_store_suite import CHECKS, Check, SuiteFailure
@@ -27,6 +28,14 @@ async def test_the_sqlite_store_keeps_the_contract(check: Check, tmp_path: Path)
     """Each promise holds for entries in a file."""
     async with SqliteSessionStore(tmp_path / "sessions.db") as store:
         await check(store)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=names)
+async def test_the_redis_store_keeps_the_contract(check: Check) -> None:
+    """Each promise holds for entries in a server."""
+    with redis_url() as url:
+        async with RedisSessionStore(url) as store:
+            await check(store)
 
 
 def test_every_check_is_in_the_suite() -> None:

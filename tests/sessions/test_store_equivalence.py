@@ -1,8 +1,9 @@
-"""Memory and SQLite mean the same by every operation, in every order of operations."""
+"""Memory, SQLite and Redis mean the same by every operation, in every order of operations."""
 
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import cast
@@ -12,8 +13,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from support.redis_servers import redis_url
 from turnlane.errors import SessionConflict
-from turnlane.sessions import DELETE, UNSET, MemorySessionStore, SessionEntry, SessionStore, SqliteSessionStore
+from turnlane.sessions import (
+    DELETE,
+    UNSET,
+    MemorySessionStore,
+    RedisSessionStore,
+    SessionEntry,
+    SessionStore,
+    SqliteSessionStore,
+)
 from turnlane.sessions.entry import rebound
 from turnlane.sessions.patches import Draft, Patch, operations_of
 from turnlane.sessions.values import NOTHING
@@ -39,15 +49,17 @@ Operation = Callable[[SessionStore], Awaitable[object]]
 
 
 class SameMeaning(RuleBasedStateMachine):
-    """Runs every operation on both stores and compares what they say."""
+    """Runs every operation on all stores and compares what they say."""
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        self.stores: tuple[SessionStore, SessionStore] = (
+        self.prefix = ExitStack()
+        self.stores: tuple[SessionStore, ...] = (
             MemorySessionStore(),
             SqliteSessionStore(Path(self.directory.name) / "sessions.db"),
+            RedisSessionStore(self.prefix.enter_context(redis_url())),
         )
         self.ids = (f"id-{n}" for n in count())
         self.seen: dict[str, SessionEntry | None] = {}
@@ -56,37 +68,39 @@ class SameMeaning(RuleBasedStateMachine):
         for store in self.stores:
             self.runner.run(store.aclose())
         self.runner.close()
+        self.prefix.close()
         self.directory.cleanup()
 
-    def both(self, operation: Operation) -> object:
+    def all(self, operation: Operation) -> object:
         async def outcome(store: SessionStore) -> object:
             try:
                 return await operation(store)
             except SessionConflict as error:
                 return str(error)
 
-        memory, sqlite = [self.runner.run(outcome(store)) for store in self.stores]
-        assert repr(memory) == repr(sqlite)
-        assert plain(memory) == plain(sqlite)
+        memory, *others = [self.runner.run(outcome(store)) for store in self.stores]
+        for other in others:
+            assert repr(memory) == repr(other)
+            assert plain(memory) == plain(other)
         return memory
 
     @rule(key=KEYS)
     def read(self, key: str) -> None:
-        found = self.both(lambda store: store.read(key))
+        found = self.all(lambda store: store.read(key))
         assert found is None or isinstance(found, SessionEntry)
         self.seen[key] = found
 
     @rule(key=KEYS, at=TIMES, with_seen=st.booleans())
     def reserve(self, key: str, at: float, with_seen: bool) -> None:
         session_id, replaces = next(self.ids), self.seen.get(key) if with_seen else None
-        self.both(lambda store: store.reserve(key, session_id, at=at, replaces=replaces))
+        self.all(lambda store: store.reserve(key, session_id, at=at, replaces=replaces))
 
     @rule(key=KEYS, at=TIMES, changes=CHANGES, use_version=st.booleans())
     def patch(self, key: str, at: float, changes: dict[str, object], use_version: bool) -> None:
         seen = self.seen.get(key)
         expected = seen.version if seen is not None and use_version else None
         patch = Patch(operations=operations_of(changes), pins=NOTHING, expected_version=expected, at=at)
-        self.both(lambda store: store.mutate(key, patch))
+        self.all(lambda store: store.mutate(key, patch))
 
     @rule(key=KEYS, at=TIMES, assigned=CHANGES, filled=st.dictionaries(NAMES, VALUES, max_size=2), pinned=NAMES)
     def edit(self, key: str, at: float, assigned: dict[str, object], filled: dict[str, object], pinned: str) -> None:
@@ -100,35 +114,35 @@ class SameMeaning(RuleBasedStateMachine):
         for name, value in filled.items():
             draft.setdefault(name, value)
         patch = draft.patch(expected_version=None, at=at)
-        self.both(lambda store: store.mutate(key, patch))
+        self.all(lambda store: store.mutate(key, patch))
 
     @rule(key=KEYS, at=TIMES)
     def renew(self, key: str, at: float) -> None:
         session_id = next(self.ids)
-        self.both(lambda store: store.mutate(key, lambda fresh: rebound(fresh, session_id, at=at)))
+        self.all(lambda store: store.mutate(key, lambda fresh: rebound(fresh, session_id, at=at)))
 
     @rule(key=KEYS, at=TIMES)
     def touch(self, key: str, at: float) -> None:
-        self.both(lambda store: store.touch(key, at=at))
+        self.all(lambda store: store.touch(key, at=at))
 
     @rule(key=KEYS)
     def delete(self, key: str) -> None:
-        self.both(lambda store: store.delete(key))
+        self.all(lambda store: store.delete(key))
 
     @rule()
     def open_again(self) -> None:
-        self.both(lambda store: store.aclose())
+        self.all(lambda store: store.aclose())
 
     @rule(prefix=st.sampled_from(["", "a", "a:", "%", "_", "ä", "zz"]), limit=st.integers(1, 5))
     def list(self, prefix: str, limit: int) -> None:
-        self.both(lambda store: store.list(prefix, limit))
+        self.all(lambda store: store.list(prefix, limit))
 
     @invariant()
     def an_id_leads_to_its_entry(self) -> None:
         for entry in self.seen.values():
             if entry is not None:
                 session_id = entry.id
-                self.both(lambda store, session_id=session_id: store.read_by_id(session_id))  # type: ignore[misc]
+                self.all(lambda store, session_id=session_id: store.read_by_id(session_id))  # type: ignore[misc]
 
 
 def plain(found: object) -> object:
@@ -141,4 +155,4 @@ def plain(found: object) -> object:
 
 
 SameMeaning.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
-test_both_stores_mean_the_same = SameMeaning.TestCase
+test_all_stores_mean_the_same = SameMeaning.TestCase

@@ -2,14 +2,19 @@
 
 from turnlane.errors import SessionKeyInvalid
 from turnlane.keys import MAX_KEY_BYTES, canonical
+from turnlane.redis import is_redis
 from turnlane.sessions.base import SessionStore
 from turnlane.sessions.memory import MemorySessionStore
+from turnlane.sessions.redis import RedisSessionStore
 from turnlane.sessions.sqlite import SqliteSessionStore
 from turnlane.sqlite import path_in
 
 __all__ = ("canonical_key", "checked_count", "checked_key", "checked_version", "store_for")
 
-FORMS = "memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db"
+FORMS = (
+    "memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db, redis://host:port/database, "
+    "redis+sentinel://host:port/service, redis+cluster://host:port"
+)
 
 
 def store_for(url: str) -> SessionStore:
@@ -17,8 +22,11 @@ def store_for(url: str) -> SessionStore:
 
     Raises:
         ValueError: it names none; the message lists what there is.
+        NotConfigured: what it needs is not installed.
     """
     scheme, separator, rest = url.partition("://")
+    if separator and is_redis(scheme):
+        return RedisSessionStore(url)
     if not separator or scheme not in ("memory", "sqlite"):
         raise ValueError(f"no session store is known by the URL scheme {scheme!r}; there are: {FORMS}")
     if scheme == "memory":

@@ -39,14 +39,16 @@ class Sessions:
     operation raises `NotConfigured`.
 
     Args:
-        store: `memory://`, `sqlite:///relative/file.db`, `sqlite:////absolute/file.db`, or a store. A store that is
-            given is opened at first use but stays open: whoever made it closes it.
+        store: `memory://`, `sqlite:///relative/file.db`, `sqlite:////absolute/file.db`, `redis://host:port/database`
+            (or `redis+sentinel://`, `redis+cluster://`), or a store. A store that is given is opened at first use but
+            stays open: whoever made it closes it.
         freshness: when an entry is stale; None for never.
         hooks: who is told of `SessionMinted`.
         clock: replaces the machine's clock, in tests.
 
     Raises:
         ValueError: the URL is not understood.
+        NotConfigured: the package that the URL needs is not installed.
     """
 
     # Mutable: _pid alone; the process that opened the store, None while it is not open.
@@ -105,6 +107,7 @@ class Sessions:
         Raises:
             ValueError: not a session key.
             SessionStoreUnavailable, SessionCorrupt: the store could not tell; nothing was minted.
+            SessionOutcomeUnknown: an answer was lost; an id that was minted all the same is adopted by the next call.
         """
         key = canonical_key(key)
         await self._opened()
@@ -257,7 +260,7 @@ class Sessions:
             seen = entry
 
     async def _renew(self, key: str) -> Session:
-        session_id = _new_id()
+        session_id = ""
         replaced: str | None = None
 
         def change(fresh: SessionEntry) -> SessionEntry:
@@ -266,6 +269,7 @@ class Sessions:
             return rebound(fresh, session_id, at=self._now())
 
         while True:
+            session_id = _new_id()  # one that lost a reservation must not be offered again
             entry = await self._store.mutate(key, change)
             if entry is not None:
                 return self._told(Session.of(entry, is_new=True), replaced)
