@@ -1,20 +1,16 @@
 """Real processes on one SQLite file: one session id per key, no lost update, nothing lost to kill -9."""
 
 import asyncio
-import json
-import os
 import sqlite3
-import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
 import pytest
 
-from sessions import process_worker
 from sessions.helpers import T0, StepClock
+from support.session_workers import PROCESSES, all_told, one_session, workers
 from turnlane.sessions import Sessions
 
 pytestmark = [
@@ -23,74 +19,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL"),
 ]
 
-PROCESSES = 4
 ROUNDS = 10
-
-
-class Worker:
-    """A process that does what it is told, line by line."""
-
-    def __init__(self, path: Path, *stops: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-        command = [sys.executable, process_worker.__file__, str(path), *stops]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def tell(self, what: str, key: str) -> None:
-        stdin = cast("IO[str]", self.process.stdin)
-        stdin.write(f"{what} {key}\n")
-        stdin.flush()
-
-    def answer(self) -> object:
-        line = cast("IO[str]", self.process.stdout).readline()
-        assert line, f"the process ended with {self.process.poll()}"
-        answer: object = json.loads(line)
-        return answer
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-
-    def end(self) -> None:
-        """End in order, or be killed."""
-        cast("IO[str]", self.process.stdin).close()
-        try:
-            self.process.wait(10)
-        finally:
-            self.kill()
-            cast("IO[str]", self.process.stdout).close()
-
-
-@contextmanager
-def workers(path: Path, count: int, *stops: str) -> Generator[list[Worker], None, None]:
-    """Start processes that are ready when the block begins and gone when it ends."""
-    started: list[Worker] = []
-    try:
-        for _ in range(count):
-            started.append(Worker(path, *stops))  # noqa: PERF401  what was started is ended, also if the next fails
-        for worker in started:
-            assert worker.answer() == "ready"
-        yield started
-    finally:
-        for worker in started:
-            worker.end()
-
-
-def all_told(told: list[Worker], what: str, key: str) -> list[object]:
-    """Give every process the same work at once and wait for all."""
-    for worker in told:
-        worker.tell(what, key)
-    return [worker.answer() for worker in told]
-
-
-def one_session(answers: list[object]) -> tuple[str, int]:
-    """Return the one id that all 100 got, and how many were told that it is new."""
-    found = [cast("tuple[str, bool]", session) for answer in answers for session in cast("list[object]", answer)]
-    assert len(found) == PROCESSES * 25
-    ids = {session_id for session_id, _ in found}
-    assert len(ids) == 1, f"{len(ids)} ids for one key"
-    return ids.pop(), sum(is_new for _, is_new in found)
 
 
 def make_stale(path: Path, *keys: str) -> list[str]:
