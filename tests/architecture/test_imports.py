@@ -26,6 +26,7 @@ RANKS = {
     "turnlane.policies": 1,
     "turnlane.hooks": 1,
     "turnlane.messages": 1,
+    "turnlane.postgresql": 1,
     "turnlane.sqlite": 1,
     "turnlane.turns": 2,
     "turnlane.engines": 2,

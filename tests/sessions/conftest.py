@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 
 from sessions.helpers import StepClock, store_url
+from support.postgresql import PostgresqlDatabase
 from turnlane.sessions import Sessions
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, of each kind."""
+    if request.param == "postgresql":
+        database: PostgresqlDatabase = request.getfixturevalue("postgresql")
+        return database.new_url()
     return store_url(str(request.param), tmp_path)
 
 

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from sessions.helpers import WrappedStore
-from turnlane.sessions import MemorySessionStore, SessionEntry, SessionStore, SqliteSessionStore
+from support.postgresql import PostgresqlDatabase
+from turnlane.sessions import (
+    MemorySessionStore,
+    PostgresqlSessionStore,
+    SessionEntry,
+    SessionStore,
+    SqliteSessionStore,
+)
 from turnlane.sessions.base import Change, Reservation
 from turnlane.testing import session_store_suite
 from turnlane.testing.session_store_suite import CHECKS, Check, SuiteFailure
@@ -26,6 +33,13 @@ async def test_the_memory_store_keeps_the_contract(check: Check) -> None:
 async def test_the_sqlite_store_keeps_the_contract(check: Check, tmp_path: Path) -> None:
     """Each promise holds for entries in a file."""
     async with SqliteSessionStore(tmp_path / "sessions.db") as store:
+        await check(store)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=names)
+async def test_the_postgresql_store_keeps_the_contract(check: Check, postgresql: PostgresqlDatabase) -> None:
+    """Each promise holds for entries in a database server."""
+    async with PostgresqlSessionStore(postgresql.new_url()) as store:
         await check(store)
 
 

@@ -1,4 +1,4 @@
-"""Memory and SQLite mean the same by every operation, in every order of operations."""
+"""Memory, SQLite and PostgreSQL mean the same by every operation, in every order of operations."""
 
 import asyncio
 import tempfile
@@ -10,10 +10,19 @@ from typing import cast
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from support.postgresql import PostgresqlDatabase
 from turnlane.errors import SessionConflict
-from turnlane.sessions import DELETE, UNSET, MemorySessionStore, SessionEntry, SessionStore, SqliteSessionStore
+from turnlane.sessions import (
+    DELETE,
+    UNSET,
+    MemorySessionStore,
+    PostgresqlSessionStore,
+    SessionEntry,
+    SessionStore,
+    SqliteSessionStore,
+)
 from turnlane.sessions.entry import rebound
 from turnlane.sessions.patches import Draft, Patch, operations_of
 from turnlane.sessions.values import NOTHING
@@ -45,12 +54,13 @@ class SameMeaning(RuleBasedStateMachine):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        self.stores: tuple[SessionStore, SessionStore] = (
-            MemorySessionStore(),
-            SqliteSessionStore(Path(self.directory.name) / "sessions.db"),
-        )
+        self.stores: tuple[SessionStore, SessionStore] = (MemorySessionStore(), self.make_store())
         self.ids = (f"id-{n}" for n in count())
         self.seen: dict[str, SessionEntry | None] = {}
+
+    def make_store(self) -> SessionStore:
+        """Return the store that is compared."""
+        return SqliteSessionStore(Path(self.directory.name) / "sessions.db")
 
     def teardown(self) -> None:
         for store in self.stores:
@@ -65,9 +75,9 @@ class SameMeaning(RuleBasedStateMachine):
             except SessionConflict as error:
                 return str(error)
 
-        memory, sqlite = [self.runner.run(outcome(store)) for store in self.stores]
-        assert repr(memory) == repr(sqlite)
-        assert plain(memory) == plain(sqlite)
+        memory, other = [self.runner.run(outcome(store)) for store in self.stores]
+        assert repr(memory) == repr(other)
+        assert plain(memory) == plain(other)
         return memory
 
     @rule(key=KEYS)
@@ -142,3 +152,15 @@ def plain(found: object) -> object:
 
 SameMeaning.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 test_both_stores_mean_the_same = SameMeaning.TestCase
+
+
+@pytest.mark.stress
+def test_memory_and_postgresql_mean_the_same(postgresql: PostgresqlDatabase, long_form: bool) -> None:
+    """Every operation, in every order of operations."""
+
+    class InPostgresql(SameMeaning):
+        def make_store(self) -> SessionStore:
+            return PostgresqlSessionStore(postgresql.new_url())
+
+    bounds = settings(max_examples=200 if long_form else 6, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(InPostgresql, settings=bounds)

@@ -5,6 +5,7 @@ from turnlane.sessions.entry import Session, SessionEntry
 from turnlane.sessions.freshness import Freshness
 from turnlane.sessions.memory import MemorySessionStore
 from turnlane.sessions.patches import DELETE, UNSET, Draft
+from turnlane.sessions.postgresql import PostgresqlSessionStore
 from turnlane.sessions.sessions import Sessions
 from turnlane.sessions.sqlite import SqliteSessionStore
 
@@ -15,6 +16,7 @@ __all__ = (
     "Draft",
     "Freshness",
     "MemorySessionStore",
+    "PostgresqlSessionStore",
     "Reservation",
     "Session",
     "SessionEntry",

@@ -2,14 +2,16 @@
 
 from turnlane.errors import SessionKeyInvalid
 from turnlane.keys import MAX_KEY_BYTES, canonical
+from turnlane.postgresql import is_postgresql
 from turnlane.sessions.base import SessionStore
 from turnlane.sessions.memory import MemorySessionStore
+from turnlane.sessions.postgresql import PostgresqlSessionStore
 from turnlane.sessions.sqlite import SqliteSessionStore
 from turnlane.sqlite import path_in
 
 __all__ = ("canonical_key", "checked_count", "checked_key", "checked_version", "store_for")
 
-FORMS = "memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db"
+FORMS = "memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db, postgresql://user@host/database"
 
 
 def store_for(url: str) -> SessionStore:
@@ -18,6 +20,8 @@ def store_for(url: str) -> SessionStore:
     Raises:
         ValueError: it names none; the message lists what there is.
     """
+    if is_postgresql(url):
+        return PostgresqlSessionStore(url)
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in ("memory", "sqlite"):
         raise ValueError(f"no session store is known by the URL scheme {scheme!r}; there are: {FORMS}")

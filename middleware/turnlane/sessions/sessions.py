@@ -39,8 +39,9 @@ class Sessions:
     operation raises `NotConfigured`.
 
     Args:
-        store: `memory://`, `sqlite:///relative/file.db`, `sqlite:////absolute/file.db`, or a store. A store that is
-            given is opened at first use but stays open: whoever made it closes it.
+        store: `memory://`, `sqlite:///relative/file.db`, `sqlite:////absolute/file.db`,
+            `postgresql://user:password@host/database`, or a store. A store that is given is opened at first use but
+            stays open: whoever made it closes it.
         freshness: when an entry is stale; None for never.
         hooks: who is told of `SessionMinted`.
         clock: replaces the machine's clock, in tests.
