@@ -90,12 +90,12 @@ class Database:
         except Unsettled as unsettled:
             return cast("_T", unsettled.result)  # all was read, and there was nothing to commit
 
-    async def write(self, job: Job[_T], *, durable: bool = True) -> _T:
+    async def write(self, job: Job[_T], *, durable: bool | None = None) -> _T:
         """Return what a job returns, once what it did is committed.
 
         Args:
             job: each of its statements sees what others have committed. It commits nothing if it raises.
-            durable: False lets a crash of the server take the commit back.
+            durable: False lets a crash of the server take the commit back, True does not; None is as the server is set.
 
         Raises:
             Unsettled: nobody knows whether it happened.

@@ -53,13 +53,13 @@ def quoted(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""'))
 
 
-def begin_of(*, write: bool, timeout: float, durable: bool = True) -> str:
+def begin_of(*, write: bool, timeout: float, durable: bool | None = None) -> str:
     """Return the statements a transaction begins with, one message: nothing in it may wait for ever.
 
     Args:
         write: see each commit of others, and write; else see one state of the database, and read.
         timeout: seconds of the whole.
-        durable: whether a commit is on the disk when it is told.
+        durable: whether a commit is on the disk when it is told; None for what the server is set to.
     """
     milliseconds = max(1, round(timeout * 1000))
     statements = [
@@ -70,6 +70,10 @@ def begin_of(*, write: bool, timeout: float, durable: bool = True) -> str:
         # Whoever stands still in here lets its locks go.
         f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}",
     ]
-    if not durable:
+    if durable is False:
         statements.append("SET LOCAL synchronous_commit = off")
+    if durable is True:  # what waits for standbys too stays
+        statements.append(
+            "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+        )
     return "; ".join(statements)

@@ -8,7 +8,7 @@ CREATE TABLE {schema}.transcript (
     digest bytea NOT NULL,
     token bigint NOT NULL,      -- the highest that has written
     turn text NOT NULL,         -- that wrote last
-    ended text NOT NULL,        -- the last turn that was noted to have ended, where turns can be rolled back
+    unended text NOT NULL,      -- the live turn that wrote last and has not ended, where turns can be rolled back
     adopted bigint NOT NULL,    -- names the adoption it goes back to
     rewritten bigint NOT NULL,  -- the version that was no append
     deleted bigint NOT NULL,    -- the version that took the transcript away
