@@ -60,7 +60,7 @@ class _Write:
     __slots__ = ("before", "request")
 
     def __init__(self) -> None:
-        self.request = uuid.uuid4()
+        self.request: uuid.UUID = uuid.uuid4()
         self.before: uuid.UUID | None = None
 
 

@@ -112,7 +112,7 @@ class Write:
     __slots__ = ("before", "request")
 
     def __init__(self) -> None:
-        self.request = uuid.uuid4()
+        self.request: uuid.UUID = uuid.uuid4()
         self.before: uuid.UUID | None = None
 
 
