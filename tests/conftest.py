@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -70,6 +70,13 @@ def postgresql() -> Iterator[PostgresqlDatabase]:
     """A PostgreSQL database of this run; the tests that ask for it are skipped where there is no server."""
     with a_database() as database:
         yield database
+
+
+@pytest.fixture
+def lend(postgresql: PostgresqlDatabase) -> Iterator[Callable[[], str]]:
+    """Returns, with each call, the URL of another schema in that database that holds nothing."""
+    with postgresql.lender() as lend:
+        yield lend
 
 
 @pytest.fixture(autouse=True)

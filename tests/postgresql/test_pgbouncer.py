@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from support.postgresql_pgbouncer import pgbouncer_before
 from support.transcripts_places import PostgresqlPlace
 from support.transcripts_scenes import said, user
 from turnlane.errors import SessionConflict
-from turnlane.postgresql import Database, Transaction
+from turnlane.postgresql import Database, Transaction, address_in
 from turnlane.sessions import PostgresqlSessionStore, Sessions
 from turnlane.testing import session_store_suite
 from turnlane.testing.transcript_store_suite import TranscriptStoreSuite
@@ -34,13 +35,14 @@ async def test_stores_keep_their_contracts_behind_pgbouncer(
 ) -> None:
     """In transaction mode, with more clients than connections: no statement of one is answered for another."""
     async with pgbouncer_before(postgresql.url, tmp_path) as through:
-        for number, check in enumerate(session_store_suite.CHECKS):
-            async with PostgresqlSessionStore(f"{through}?schema=bounced{number}") as store:
-                await check(store)
+        for check in session_store_suite.CHECKS:
+            with postgresql.lender() as lend:
+                async with PostgresqlSessionStore(f"{through}?schema={address_in(lend()).schema}") as store:
+                    await check(store)
         place = type("Bounced", (Behind,), {"through": through})
-        suite = TranscriptStoreSuite(lambda: place(postgresql))
-        for transcript_check in suite.checks[:: 1 if long_form else 4]:
-            await suite.run(transcript_check)
+        for transcript_check in TranscriptStoreSuite.checks[:: 1 if long_form else 4]:
+            with postgresql.lender() as lend:
+                await TranscriptStoreSuite(partial(place, postgresql, lend())).run(transcript_check)
 
 
 @pytest.mark.stress

@@ -1,11 +1,10 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from sessions.helpers import StepClock, store_url
-from support.postgresql import PostgresqlDatabase
 from turnlane.sessions import Sessions
 
 
@@ -13,8 +12,8 @@ from turnlane.sessions import Sessions
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, of each kind."""
     if request.param == "postgresql":
-        database: PostgresqlDatabase = request.getfixturevalue("postgresql")
-        return database.new_url()
+        lend: Callable[[], str] = request.getfixturevalue("lend")
+        return lend()
     return store_url(str(request.param), tmp_path)
 
 

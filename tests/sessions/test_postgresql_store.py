@@ -58,11 +58,9 @@ async def opened(proxy: Proxy, **settings: float) -> tuple[PostgresqlSessionStor
 
 @pytest.mark.parametrize("fault", ["before", "after"])
 @pytest.mark.parametrize("write", [patch, renew, touch, delete])
-async def test_a_commit_that_nobody_answered_is_looked_for(
-    write: Write, fault: Fault, postgresql: PostgresqlDatabase
-) -> None:
+async def test_a_commit_that_nobody_answered_is_looked_for(write: Write, fault: Fault, lend: Callable[[], str]) -> None:
     """Whether it had happened or not, it has happened once, and the caller is told what it did."""
-    async with a_proxy(postgresql.new_url()) as proxy:
+    async with a_proxy(lend()) as proxy:
         store, sessions, minted = await opened(proxy)
         before = await sessions.get("k")
         assert before is not None
@@ -84,9 +82,9 @@ async def test_a_commit_that_nobody_answered_is_looked_for(
         await store.aclose()
 
 
-async def test_a_mint_that_nobody_answered_is_adopted(postgresql: PostgresqlDatabase) -> None:
+async def test_a_mint_that_nobody_answered_is_adopted(lend: Callable[[], str]) -> None:
     """It was committed: its caller is the one to whom it is new."""
-    async with a_proxy(postgresql.new_url()) as proxy:
+    async with a_proxy(lend()) as proxy:
         store, sessions, minted = await opened(proxy)
         proxy.fail("after", COMMIT, spare=1)  # the first is that of the read
         session = await sessions.resolve("new")
@@ -97,9 +95,9 @@ async def test_a_mint_that_nobody_answered_is_adopted(postgresql: PostgresqlData
         await store.aclose()
 
 
-async def test_a_mint_of_which_there_is_nothing_is_an_error(postgresql: PostgresqlDatabase) -> None:
+async def test_a_mint_of_which_there_is_nothing_is_an_error(lend: Callable[[], str]) -> None:
     """It may have been there and be deleted by now: the next call mints another id, and brings none back."""
-    async with a_proxy(postgresql.new_url()) as proxy:
+    async with a_proxy(lend()) as proxy:
         store, sessions, minted = await opened(proxy)
         proxy.fail("before", COMMIT, spare=1)
         with pytest.raises(SessionStoreUnavailable, match="it may have happened: read it again") as caught:
@@ -111,9 +109,9 @@ async def test_a_mint_of_which_there_is_nothing_is_an_error(postgresql: Postgres
 
 
 @pytest.mark.parametrize("write", [mint, patch, renew, delete])
-async def test_an_outcome_that_can_not_be_found_out_is_told(write: Write, postgresql: PostgresqlDatabase) -> None:
+async def test_an_outcome_that_can_not_be_found_out_is_told(write: Write, lend: Callable[[], str]) -> None:
     """The server is gone when it is looked for."""
-    async with a_proxy(postgresql.new_url()) as proxy:
+    async with a_proxy(lend()) as proxy:
         store, sessions, _ = await opened(proxy)
         proxy.fail("after", COMMIT, times=20, spare=int(write is mint))
         with pytest.raises(SessionStoreUnavailable, match="while it was committed"):
@@ -122,9 +120,9 @@ async def test_an_outcome_that_can_not_be_found_out_is_told(write: Write, postgr
         await store.aclose()
 
 
-async def test_an_outcome_that_somebody_has_written_over_is_told(postgresql: PostgresqlDatabase) -> None:
+async def test_an_outcome_that_somebody_has_written_over_is_told(lend: Callable[[], str]) -> None:
     """What this write did, or did not, is not to be seen any more; nothing is written a second time."""
-    async with a_proxy(postgresql.new_url()) as proxy, Sessions(proxy.url) as others:
+    async with a_proxy(lend()) as proxy, Sessions(proxy.url) as others:
         store, sessions, _ = await opened(proxy)
         proxy.fail("after", COMMIT)
         patching = asyncio.ensure_future(sessions.patch("k", {"n": 1}))
@@ -140,9 +138,9 @@ async def test_an_outcome_that_somebody_has_written_over_is_told(postgresql: Pos
         await store.aclose()
 
 
-async def test_a_row_that_is_lost_gets_a_new_id(postgresql: PostgresqlDatabase) -> None:
+async def test_a_row_that_is_lost_gets_a_new_id(postgresql: PostgresqlDatabase, lend: Callable[[], str]) -> None:
     """Nothing is derived from the key: an old conversation is not found again."""
-    url = postgresql.new_url()
+    url = lend()
     async with Sessions(url) as sessions:
         before = await sessions.resolve("k")
         await postgresql.aexecute(f"TRUNCATE {address_in(url).schema}.session")
@@ -163,10 +161,10 @@ async def test_a_row_that_is_lost_gets_a_new_id(postgresql: PostgresqlDatabase) 
     ],
 )
 async def test_an_entry_that_can_not_be_read_is_an_error_until_it_is_deleted(
-    damage: str, postgresql: PostgresqlDatabase
+    damage: str, postgresql: PostgresqlDatabase, lend: Callable[[], str]
 ) -> None:
     """Nothing is minted in its place; the error says where it is; deleting it is possible and heals."""
-    url = postgresql.new_url()
+    url = lend()
     async with Sessions(url) as sessions:
         await sessions.resolve("k")
         await sessions.resolve("other")
@@ -185,9 +183,9 @@ async def test_an_entry_that_can_not_be_read_is_an_error_until_it_is_deleted(
         assert (await sessions.resolve("k")).is_new
 
 
-async def test_nothing_blocks_the_event_loop(postgresql: PostgresqlDatabase) -> None:
+async def test_nothing_blocks_the_event_loop(lend: Callable[[], str]) -> None:
     """Opening, minting, reading, changing and closing make no blocking call but for files of the driver's."""
-    url = postgresql.new_url()
+    url = lend()
     with blockbuster_ctx() as detector:
         for looked_for in ("os.stat", "os.path.abspath"):  # passwords and certificates, when it connects
             detector.functions[looked_for].deactivate()
@@ -200,9 +198,9 @@ async def test_nothing_blocks_the_event_loop(postgresql: PostgresqlDatabase) -> 
             await sessions.delete("k")
 
 
-async def test_deleting_and_minting_never_repeat_a_version(postgresql: PostgresqlDatabase) -> None:
+async def test_deleting_and_minting_never_repeat_a_version(lend: Callable[[], str]) -> None:
     """However many delete and mint one key at once."""
-    url = postgresql.new_url()
+    url = lend()
     seen: list[tuple[str, int]] = []
     async with Sessions(url) as first, Sessions(url) as second:
 
@@ -221,10 +219,10 @@ async def test_deleting_and_minting_never_repeat_a_version(postgresql: Postgresq
 @pytest.mark.stress
 @pytest.mark.timeout(300)
 async def test_no_update_is_lost_or_made_twice_while_connections_are_ended(
-    postgresql: PostgresqlDatabase, seed: int, long_form: bool
+    postgresql: PostgresqlDatabase, lend: Callable[[], str], seed: int, long_form: bool
 ) -> None:
     """Counters with `expected_version`: what was acknowledged is there once, what was not known is there or not."""
-    random, url = Random(seed), postgresql.new_url()
+    random, url = Random(seed), lend()
     acknowledged = unknown = 0
     stop = asyncio.Event()
 
@@ -245,7 +243,7 @@ async def test_no_update_is_lost_or_made_twice_while_connections_are_ended(
     async with Sessions(url) as first, Sessions(url) as second:
         await first.resolve("k")
         work = [asyncio.ensure_future(count_on(sessions)) for sessions in (first, second, first, second)]
-        for _ in range(200 if long_form else 15):
+        for _ in range(200 if long_form else 8):
             await asyncio.sleep(random.uniform(0, 0.02))
             await asyncio.to_thread(postgresql.terminate_others)
         stop.set()
@@ -257,10 +255,10 @@ async def test_no_update_is_lost_or_made_twice_while_connections_are_ended(
 
 @pytest.mark.stress
 @pytest.mark.timeout(300)
-def test_what_a_killed_process_was_told_is_there(postgresql: PostgresqlDatabase, seed: int, long_form: bool) -> None:
+def test_what_a_killed_process_was_told_is_there(lend: Callable[[], str], seed: int, long_form: bool) -> None:
     """Kill -9 in the middle of patches: the last version it was told, or the one after it, whole."""
-    random, url = Random(seed), postgresql.new_url()
-    for number in range(20 if long_form else 3):
+    random, url = Random(seed), lend()
+    for number in range(20 if long_form else 2):
         worker = subprocess.Popen([sys.executable, str(WORKER), url, "k"], stdout=subprocess.PIPE, text=True)
         output = cast("IO[str]", worker.stdout)
         versions = [int(output.readline()) for _ in range(random.randrange(1, 60))]
@@ -275,20 +273,20 @@ def test_what_a_killed_process_was_told_is_there(postgresql: PostgresqlDatabase,
         assert versions == list(range(versions[0], versions[-1] + 1))
 
 
-async def test_repr_tells_the_state(postgresql: PostgresqlDatabase) -> None:
+async def test_repr_tells_the_state(lend: Callable[[], str]) -> None:
     """One line that names the database and whether it is open."""
-    url = postgresql.new_url()
+    url = lend()
     store = PostgresqlSessionStore(url)
     assert repr(store) == f"<PostgresqlSessionStore {url} not open>"
     async with store:
         assert repr(store) == f"<PostgresqlSessionStore {url} open>"
 
 
-async def test_what_was_read_can_be_paged(postgresql: PostgresqlDatabase) -> None:
+async def test_what_was_read_can_be_paged(lend: Callable[[], str]) -> None:
     """A prefix at the end of what text can be has no end; surrogates in between are stepped over."""
     keys = ["\ud7ff", "\ud7ffa", "\ue000", "\U0010ffff", "\U0010ffff\U0010ffff", "z"]
     numbers = count()
-    async with PostgresqlSessionStore(postgresql.new_url()) as store:
+    async with PostgresqlSessionStore(lend()) as store:
         for key in keys:
             await store.reserve(key, f"id-{next(numbers)}", at=1.0, replaces=None)
         for prefix in ("\ud7ff", "\U0010ffff", "\U0010ffff\U0010ffff", "z", ""):

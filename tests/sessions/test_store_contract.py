@@ -1,11 +1,11 @@
 """Every store keeps the contract, and the suite that says so can fail."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sessions.helpers import WrappedStore
-from support.postgresql import PostgresqlDatabase
 from turnlane.sessions import (
     MemorySessionStore,
     PostgresqlSessionStore,
@@ -37,9 +37,9 @@ async def test_the_sqlite_store_keeps_the_contract(check: Check, tmp_path: Path)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=names)
-async def test_the_postgresql_store_keeps_the_contract(check: Check, postgresql: PostgresqlDatabase) -> None:
+async def test_the_postgresql_store_keeps_the_contract(check: Check, lend: Callable[[], str]) -> None:
     """Each promise holds for entries in a database server."""
-    async with PostgresqlSessionStore(postgresql.new_url()) as store:
+    async with PostgresqlSessionStore(lend()) as store:
         await check(store)
 
 

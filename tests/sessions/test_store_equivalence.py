@@ -12,7 +12,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from support.postgresql import PostgresqlDatabase
 from turnlane.errors import SessionConflict
 from turnlane.sessions import (
     DELETE,
@@ -155,12 +154,12 @@ test_both_stores_mean_the_same = SameMeaning.TestCase
 
 
 @pytest.mark.stress
-def test_memory_and_postgresql_mean_the_same(postgresql: PostgresqlDatabase, long_form: bool) -> None:
+def test_memory_and_postgresql_mean_the_same(lend: Callable[[], str], long_form: bool) -> None:
     """Every operation, in every order of operations."""
 
     class InPostgresql(SameMeaning):
         def make_store(self) -> SessionStore:
-            return PostgresqlSessionStore(postgresql.new_url())
+            return PostgresqlSessionStore(lend())
 
     bounds = settings(max_examples=200 if long_form else 6, stateful_step_count=25, deadline=None)
     run_state_machine_as_test(InPostgresql, settings=bounds)

@@ -8,8 +8,8 @@ import importlib
 import os
 import threading
 import uuid
-from collections.abc import Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +22,11 @@ __all__ = ("PostgresqlDatabase", "a_database", "connect")
 
 SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
 LONGEST = 30.0
+EMPTY = """
+    SET LOCAL lock_timeout = '1s'; DELETE FROM {0}.session; UPDATE {0}.session_floor SET floor = 0;
+    DELETE FROM {0}.transcript; DELETE FROM {0}.entry; DELETE FROM {0}.tombstone; DELETE FROM {0}.salvage;
+    DELETE FROM {0}.transcript_lease
+"""
 
 _T = TypeVar("_T")
 
@@ -35,7 +40,7 @@ async def connect(url: str) -> Any:
 class PostgresqlDatabase:
     """An empty database, and a thread with a connection to it that stands for everybody who is none of us.
 
-    Mutable: `_stranger`, the connection once there is one.
+    Mutable: `_stranger`, the connection once there is one; `_left`, the URLs of schemas that tests are done with.
     """
 
     def __init__(self, url: str) -> None:
@@ -45,10 +50,32 @@ class PostgresqlDatabase:
         self._thread = threading.Thread(target=self._loop.run_forever, name="stranger", daemon=True)
         self._thread.start()
         self._stranger: Any = None
+        self._left: list[str] = []
 
     def new_url(self) -> str:
         """Return the URL of a schema that nobody has used yet."""
         return f"{self.url}?schema=t{next(self._numbers)}"
+
+    @contextmanager
+    def lender(self) -> Generator[Callable[[], str], None, None]:
+        """Lend URLs of schemas without rows until the block ends: to make one takes longer than most tests."""
+        lent: list[str] = []
+
+        def lend() -> str:
+            lent.append(self._emptied() or self.new_url())
+            return lent[-1]
+
+        yield lend
+        self._left += lent
+
+    def _emptied(self) -> str:
+        """Return the URL of a schema that was lent before, or nothing where there is none that can be emptied."""
+        while self._left:
+            url = self._left.pop()
+            with suppress(Exception):  # nobody has used it, or somebody who was cut off keeps it locked
+                self.execute(EMPTY.format(address_in(url).schema))
+                return url
+        return ""
 
     def execute(self, statement: str, *values: object) -> str:
         """Run statements at once, as a stranger; they must not wait for the caller's event loop."""
@@ -109,6 +136,8 @@ def a_database(*, encoding: str = "UTF8") -> Generator[PostgresqlDatabase, None,
     except Exception as error:
         missing = f"no PostgreSQL server at {address_in(server).where}: {error}; name one in TURNLANE_TEST_POSTGRESQL"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    # No test takes the server down: nobody need wait for its disk.
+    _at_once(_execute(server, f"ALTER DATABASE {name} SET synchronous_commit = off"))
     database = PostgresqlDatabase(urlunsplit(urlsplit(server)._replace(path=f"/{name}")))
     try:
         yield database

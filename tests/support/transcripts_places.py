@@ -123,9 +123,9 @@ class SqlitePlace(TranscriptPlace):
 class PostgresqlPlace(TranscriptPlace):
     """A schema; somebody has another connection to the database."""
 
-    def __init__(self, database: PostgresqlDatabase) -> None:
+    def __init__(self, database: PostgresqlDatabase, url: str) -> None:
         self.database = database
-        self.url = database.new_url()
+        self.url = url
         self.schema = address_in(self.url).schema
 
     def make_store(self) -> TranscriptStore:

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 
-from support.postgresql import PostgresqlDatabase
 from support.transcripts_turns import Place, on_a_server
 from turnlane.transcripts import Transcripts
 
@@ -29,8 +28,8 @@ def place(request: pytest.FixtureRequest) -> Place:
     """One of `PLACES`, of a parameter of that name; on the server, each directory has a schema."""
     if request.param is not on_a_server:
         return cast("Place", request.param)
-    database: PostgresqlDatabase = request.getfixturevalue("postgresql")
-    urls: dict[Path, str] = defaultdict(database.new_url)
+    lend: Callable[[], str] = request.getfixturevalue("lend")
+    urls: dict[Path, str] = defaultdict(lend)
 
     def make(path: Path, **settings: Any) -> Transcripts:
         settings.setdefault("trace_turns", True)

@@ -1,8 +1,10 @@
 """Real processes on one PostgreSQL database: killed in the middle of writes, and with their connections ended."""
 
 import asyncio
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import IO, cast
@@ -12,6 +14,7 @@ import pytest
 from support.postgresql import PostgresqlDatabase
 from support.transcripts_places import PostgresqlPlace
 from support.transcripts_scenes import said
+from turnlane import Enqueue, Rollback, Runtime
 from turnlane.transcripts import Transcripts
 
 WORKER = Path(__file__).with_name("postgresql_worker.py")
@@ -56,12 +59,14 @@ def expire(place: PostgresqlPlace) -> None:
     place.database.execute(f"DELETE FROM {place.schema}.transcript_lease")
 
 
-def test_kill_in_the_middle_of_writes(postgresql: PostgresqlDatabase, seed: int, long_form: bool) -> None:
+def test_kill_in_the_middle_of_writes(
+    postgresql: PostgresqlDatabase, lend: Callable[[], str], seed: int, long_form: bool
+) -> None:
     """What was acknowledged is there, once and whole; nothing is foreign to who comes next."""
-    random, place = Random(seed), PostgresqlPlace(postgresql)
+    random, place = Random(seed), PostgresqlPlace(postgresql, lend())
     place.make_tables()
     stored: set[str] = set()
-    for number in range(40 if long_form else 4):
+    for number in range(40 if long_form else 2):
         process = start(place.url, f"r{number}", 10_000)
         output = cast("IO[str]", process.stdout)
         for _ in range(random.randrange(1, 25)):
@@ -76,13 +81,43 @@ def test_kill_in_the_middle_of_writes(postgresql: PostgresqlDatabase, seed: int,
         assert len(names) <= len(stored) + number + 1, f"seed {seed}"  # each may have had one under way
 
 
+KILLED_TURN = """
+import asyncio, os, signal, sys
+from turnlane import Runtime, Transcripts
+
+async def main(url):
+    async with Runtime(sessions=url, transcripts=Transcripts(url, trace_turns=True)) as runtime:
+        async with runtime.turn("k") as turn, turn.open_transcript() as transcript:
+            await transcript.append({"content": "ended"})
+        async with runtime.turn("k") as turn, turn.open_transcript() as transcript:
+            await transcript.append({"content": "half"})
+            async with transcript.released():
+                os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_what_a_killed_process_has_left_is_rolled_back(lend: Callable[[], str]) -> None:
+    """By a runtime that shares only the database with it; the turn before, which ended, stays."""
+    url = lend()
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_TURN, url)
+    assert await killed.wait() == -signal.SIGKILL
+    transcripts = Transcripts(url, trace_turns=True)
+    async with Runtime(sessions=url, transcripts=transcripts) as runtime:
+        for policy, left in ((Enqueue(), ["ended", "half"]), (Rollback(), ["ended"]), (Rollback(), ["ended"])):
+            async with runtime.turn("k", policy=policy) as turn:
+                assert turn.session is not None
+                assert said(await transcripts.read(turn.session.id)) == left
+
+
 def test_processes_lose_nothing_while_connections_are_ended(
-    postgresql: PostgresqlDatabase, seed: int, long_form: bool
+    postgresql: PostgresqlDatabase, lend: Callable[[], str], seed: int, long_form: bool
 ) -> None:
     """By an administrator, again and again: each pair is stored once, or told as refused and salvaged."""
-    random, place = Random(seed), PostgresqlPlace(postgresql)
+    random, place = Random(seed), PostgresqlPlace(postgresql, lend())
     place.make_tables()
-    count = 300 if long_form else 25
+    count = 300 if long_form else 15
     started = [start(place.url, name, count) for name in ("a", "b", "c")]
     while any(process.poll() is None for process in started):
         postgresql.terminate_others()

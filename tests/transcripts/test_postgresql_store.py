@@ -26,9 +26,9 @@ NOBODY = Author()
 
 
 @pytest.fixture
-def server(postgresql: PostgresqlDatabase) -> PostgresqlPlace:
+def server(postgresql: PostgresqlDatabase, lend: Callable[[], str]) -> PostgresqlPlace:
     """A schema, and somebody else's hand in it."""
-    return PostgresqlPlace(postgresql)
+    return PostgresqlPlace(postgresql, lend())
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Every store keeps the contract, and the suite that says so can fail."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ async def test_a_database_keeps_the_contract(check: Check, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("check", TranscriptStoreSuite.checks, ids=names)
-async def test_a_database_server_keeps_the_contract(check: Check, postgresql: PostgresqlDatabase) -> None:
+async def test_a_database_server_keeps_the_contract(
+    check: Check, postgresql: PostgresqlDatabase, lend: Callable[[], str]
+) -> None:
     """Each promise holds for transcripts in PostgreSQL."""
-    await TranscriptStoreSuite(lambda: PostgresqlPlace(postgresql)).run(check)
+    await TranscriptStoreSuite(lambda: PostgresqlPlace(postgresql, lend())).run(check)
