@@ -2,9 +2,12 @@
 
 import os
 import random
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from support.postgresql import PostgresqlDatabase, a_database
 
 # What a developer's shell may hold that would send a test to another machine.
 OUTSIDE_WORLD = (
@@ -60,6 +63,20 @@ def seed(pytestconfig: pytest.Config) -> int:
 def long_form(pytestconfig: pytest.Config) -> bool:
     """Whether randomized and stress tests run their long form."""
     return bool(pytestconfig.option.long)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlDatabase]:
+    """A PostgreSQL database of this run; the tests that ask for it are skipped where there is no server."""
+    with a_database() as database:
+        yield database
+
+
+@pytest.fixture
+def lend(postgresql: PostgresqlDatabase) -> Iterator[Callable[[], str]]:
+    """Returns, with each call, the URL of another schema in that database that holds nothing."""
+    with postgresql.lender() as lend:
+        yield lend
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ RANKS = {
     "turnlane.hooks": 1,
     "turnlane.messages": 1,
     "turnlane.redis": 1,
+    "turnlane.postgresql": 1,
     "turnlane.sqlite": 1,
     "turnlane.turns": 2,
     "turnlane.engines": 2,

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,9 +8,13 @@ from sessions.helpers import StepClock, store_url
 from turnlane.sessions import Sessions
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty store, of each kind."""
+    if request.param == "postgresql":
+        lend: Callable[[], str] = request.getfixturevalue("lend")
+        yield lend()
+        return
     with store_url(str(request.param), tmp_path) as made:
         yield made
 

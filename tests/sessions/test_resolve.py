@@ -307,7 +307,10 @@ async def test_a_snapshot_pickles(sessions: Sessions) -> None:
         ("sqlite:///:memory:", "memory://"),
         ("sqlite:///a.db?mode=ro", "takes no options"),
         ("memory://x", "takes nothing after it"),
-        ("mysql://localhost", "there are: memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db"),
+        (
+            "mysql://localhost",
+            "there are: memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db, postgresql",
+        ),
         ("redis://a,b", "names one host"),
         ("sessions.db", "no session store is known"),
         ("", "no session store is known"),

@@ -1,12 +1,20 @@
 """Every store keeps the contract, and the suite that says so can fail."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sessions.helpers import WrappedStore
 from support.redis_servers import redis_url
-from turnlane.sessions import MemorySessionStore, RedisSessionStore, SessionEntry, SessionStore, SqliteSessionStore
+from turnlane.sessions import (
+    MemorySessionStore,
+    PostgresqlSessionStore,
+    RedisSessionStore,
+    SessionEntry,
+    SessionStore,
+    SqliteSessionStore,
+)
 from turnlane.sessions.base import Change, Reservation
 from turnlane.testing import session_store_suite
 from turnlane.testing.session_store_suite import CHECKS, Check, SuiteFailure
@@ -36,6 +44,13 @@ async def test_the_redis_store_keeps_the_contract(check: Check) -> None:
     with redis_url() as url:
         async with RedisSessionStore(url) as store:
             await check(store)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=names)
+async def test_the_postgresql_store_keeps_the_contract(check: Check, lend: Callable[[], str]) -> None:
+    """Each promise holds for entries in a database server."""
+    async with PostgresqlSessionStore(lend()) as store:
+        await check(store)
 
 
 def test_every_check_is_in_the_suite() -> None:

@@ -1,4 +1,4 @@
-"""Memory, SQLite and Redis mean the same by every operation, in every order of operations."""
+"""Memory, SQLite, Redis and PostgreSQL mean the same by every operation, in every order of operations."""
 
 import asyncio
 import tempfile
@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from support.redis_servers import redis_url
 from turnlane.errors import SessionConflict
@@ -19,6 +19,7 @@ from turnlane.sessions import (
     DELETE,
     UNSET,
     MemorySessionStore,
+    PostgresqlSessionStore,
     RedisSessionStore,
     SessionEntry,
     SessionStore,
@@ -56,13 +57,16 @@ class SameMeaning(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         self.prefix = ExitStack()
-        self.stores: tuple[SessionStore, ...] = (
-            MemorySessionStore(),
+        self.stores: tuple[SessionStore, ...] = (MemorySessionStore(), *self.make_stores())
+        self.ids = (f"id-{n}" for n in count())
+        self.seen: dict[str, SessionEntry | None] = {}
+
+    def make_stores(self) -> tuple[SessionStore, ...]:
+        """Return the stores that are compared with the one in memory."""
+        return (
             SqliteSessionStore(Path(self.directory.name) / "sessions.db"),
             RedisSessionStore(self.prefix.enter_context(redis_url())),
         )
-        self.ids = (f"id-{n}" for n in count())
-        self.seen: dict[str, SessionEntry | None] = {}
 
     def teardown(self) -> None:
         for store in self.stores:
@@ -156,3 +160,15 @@ def plain(found: object) -> object:
 
 SameMeaning.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 test_all_stores_mean_the_same = SameMeaning.TestCase
+
+
+@pytest.mark.stress
+def test_memory_and_postgresql_mean_the_same(lend: Callable[[], str], long_form: bool) -> None:
+    """Every operation, in every order of operations."""
+
+    class InPostgresql(SameMeaning):
+        def make_stores(self) -> tuple[SessionStore, ...]:
+            return (PostgresqlSessionStore(lend()),)
+
+    bounds = settings(max_examples=200 if long_form else 6, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(InPostgresql, settings=bounds)

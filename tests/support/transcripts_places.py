@@ -1,20 +1,29 @@
 """The places the conformance suite runs on, and the hand of somebody else there."""
 
+import asyncio
 import base64
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from support.postgresql import PostgresqlDatabase
+from turnlane.postgresql import Database, address_in, stored
 from turnlane.sqlite import connect
 from turnlane.testing.transcript_store_suite import TranscriptPlace
-from turnlane.transcripts import JsonlTranscriptStore, SqliteTranscriptStore, TranscriptStore
+from turnlane.transcripts import (
+    JsonlTranscriptStore,
+    PostgresqlTranscriptStore,
+    SqliteTranscriptStore,
+    TranscriptStore,
+)
 from turnlane.transcripts.names import stem_of
 from turnlane.transcripts.sqlite_tables import SCHEMA
 
-__all__ = ("JsonlPlace", "SqlitePlace")
+__all__ = ("JsonlPlace", "PostgresqlPlace", "SqlitePlace")
 
 
 class JsonlPlace(TranscriptPlace):
@@ -109,3 +118,60 @@ class SqlitePlace(TranscriptPlace):
         """Make the file as the store does, which somebody who appends to it has found there."""
         if not self.path.exists():
             connect(str(self.path), SCHEMA, read_only=False, durability="NORMAL").close()
+
+
+class PostgresqlPlace(TranscriptPlace):
+    """A schema; somebody has another connection to the database."""
+
+    def __init__(self, database: PostgresqlDatabase, url: str) -> None:
+        self.database = database
+        self.url = url
+        self.schema = address_in(self.url).schema
+
+    def make_store(self) -> TranscriptStore:
+        return PostgresqlTranscriptStore(self.url)
+
+    def append(self, session_id: str, line: bytes) -> None:
+        self.make_tables()
+        self.database.execute(
+            f"INSERT INTO {self.schema}.entry (session_id, seq, line) VALUES ($1, "
+            f"(SELECT coalesce(max(seq), 0) + 1 FROM {self.schema}.entry WHERE session_id = $1), $2)",
+            stored(session_id),
+            line.decode(),
+        )
+
+    def edit(self, session_id: str, number: int, line: bytes) -> None:
+        self.database.execute(
+            f"UPDATE {self.schema}.entry SET line = $3 WHERE session_id = $1 AND seq = $2",
+            stored(session_id),
+            number + 1,
+            line.decode(),
+        )
+
+    def truncate(self, session_id: str, count: int) -> None:
+        self.database.execute(
+            f"DELETE FROM {self.schema}.entry WHERE session_id = $1 AND seq > $2", stored(session_id), count
+        )
+
+    def delete(self, session_id: str) -> None:
+        self.truncate(session_id, 0)
+
+    def salvaged(self, session_id: str) -> list[bytes]:
+        self.make_tables()
+        rows = self.database.rows(
+            f"SELECT line FROM {self.schema}.salvage WHERE session_id = $1 ORDER BY number", stored(session_id)
+        )
+        return [str(row[0]).encode() for row in rows]
+
+    def make_tables(self) -> None:
+        """Make the schema as the store does, which somebody who appends to it has found there."""
+
+        async def make() -> None:
+            database = Database(self.url)
+            await database.open()
+            await database.aclose()
+
+        if not self.database.rows("SELECT 1 FROM pg_namespace WHERE nspname = $1", self.schema):
+            thread = threading.Thread(target=lambda: asyncio.run(make()))
+            thread.start()
+            thread.join()

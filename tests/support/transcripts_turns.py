@@ -1,4 +1,4 @@
-"""Turns that note what they write, in files and in a database."""
+"""Turns that note what they write, in files, in a database and on a database server."""
 
 from collections.abc import Callable
 from contextlib import aclosing
@@ -8,7 +8,7 @@ from typing import Any
 from support.transcripts_scenes import user
 from turnlane.transcripts import Transcripts
 
-__all__ = ("PLACES", "Place", "in_a_database", "in_files", "write_in_turns")
+__all__ = ("PLACES", "Place", "in_a_database", "in_files", "on_a_server", "write_in_turns")
 
 Place = Callable[..., Transcripts]
 
@@ -23,7 +23,13 @@ def in_a_database(path: Path, **settings: Any) -> Transcripts:
     return Transcripts(f"sqlite:///{path}/transcripts.db", **settings)
 
 
-PLACES = [in_files, in_a_database]
+def on_a_server(path: Path, **settings: Any) -> Transcripts:
+    """Stand for a place in the database server, which the fixture `place` knows."""
+    raise NotImplementedError("ask for it indirectly")
+
+
+PLACES = [in_files, in_a_database, on_a_server]
+"""For the fixture `place`: `@pytest.mark.parametrize("place", PLACES, indirect=True)`."""
 
 
 async def write_in_turns(make: Callable[[], Transcripts], *, behind: bool) -> None:

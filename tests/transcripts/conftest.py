@@ -1,11 +1,13 @@
 """A directory of transcripts, and short names for what is looked at in it."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from support.transcripts_turns import Place, on_a_server
 from turnlane.transcripts import Transcripts
 
 Make = Callable[..., Transcripts]
@@ -17,6 +19,21 @@ def make(tmp_path: Path) -> Make:
 
     def make(**settings: Any) -> Transcripts:
         return Transcripts(tmp_path / "transcripts", **settings)
+
+    return make
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Place:
+    """One of `PLACES`, of a parameter of that name; on the server, each directory has a schema."""
+    if request.param is not on_a_server:
+        return cast("Place", request.param)
+    lend: Callable[[], str] = request.getfixturevalue("lend")
+    urls: dict[Path, str] = defaultdict(lend)
+
+    def make(path: Path, **settings: Any) -> Transcripts:
+        settings.setdefault("trace_turns", True)
+        return Transcripts(urls[path], **settings)
 
     return make
 

@@ -12,7 +12,7 @@ import pytest
 
 from support.transcripts_faults import Faults, FaultyFiles
 from support.transcripts_scenes import append, edit_in_place, said, salvaged_in, user
-from support.transcripts_turns import PLACES, Place, in_files, write_in_turns
+from support.transcripts_turns import PLACES, Place, in_a_database, in_files, on_a_server, write_in_turns
 from turnlane.errors import StaleTurn, TranscriptError, TranscriptTakeover, TranscriptUnavailable
 from turnlane.hooks import Hooks, TranscriptAdopted, TurnRolledBack
 from turnlane.transcripts import JsonlTranscriptStore, Transcript, Transcripts
@@ -22,7 +22,7 @@ MOST_CALLS = 60
 
 
 @pytest.mark.parametrize("behind", [True, False])
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_what_the_turn_wrote_goes_and_the_rest_stays(tmp_path: Path, place: Place, behind: bool) -> None:
     """By another object than the one that wrote; it is told, salvaged, and done once."""
     await write_in_turns(lambda: place(tmp_path), behind=behind)
@@ -42,7 +42,7 @@ async def test_what_the_turn_wrote_goes_and_the_rest_stays(tmp_path: Path, place
         assert salvaged_in(tmp_path) == ["question", "thought", "answer"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_an_open_transcript_takes_out_and_goes_on(tmp_path: Path, place: Place) -> None:
     """Its entries are those that are left; inside a release the lock is taken for it alone."""
     await write_in_turns(lambda: place(tmp_path), behind=True)
@@ -55,7 +55,7 @@ async def test_an_open_transcript_takes_out_and_goes_on(tmp_path: Path, place: P
         assert said(transcript.entries) == ["before", "and before", "peer", "later"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_nothing_is_touched_where_the_turn_wrote_nothing(tmp_path: Path, place: Place) -> None:
     """No transcript begins by it."""
     async with place(tmp_path) as transcripts:
@@ -63,7 +63,7 @@ async def test_nothing_is_touched_where_the_turn_wrote_nothing(tmp_path: Path, p
         assert await transcripts.list() == ()
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_transcripts_that_note_no_turns_say_so(tmp_path: Path, place: Place) -> None:
     """And take nothing away."""
     await write_in_turns(lambda: place(tmp_path, trace_turns=False), behind=True)
@@ -78,7 +78,7 @@ async def test_transcripts_that_note_no_turns_say_so(tmp_path: Path, place: Plac
         assert len(await transcripts.read("a")) == 7
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_a_turn_that_is_behind_takes_nothing_out(tmp_path: Path, place: Place) -> None:
     """Its token is lower than one that has written."""
     await write_in_turns(lambda: place(tmp_path), behind=True)
@@ -90,7 +90,7 @@ async def test_a_turn_that_is_behind_takes_nothing_out(tmp_path: Path, place: Pl
         assert len(await transcripts.read("a")) == 7
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_a_turn_that_was_taken_out_writes_no_more(tmp_path: Path, place: Place) -> None:
     """A zombie comes back with its lower token."""
     async with place(tmp_path) as transcripts, place(tmp_path) as others:
@@ -104,7 +104,7 @@ async def test_a_turn_that_was_taken_out_writes_no_more(tmp_path: Path, place: P
         assert said(await others.read("a")) == ["before"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_a_turn_that_had_written_nothing_yet_writes_no_more_either(tmp_path: Path, place: Place) -> None:
     """The token of who takes it out counts, also where there was nothing."""
     async with place(tmp_path) as transcripts, place(tmp_path) as others:
@@ -115,7 +115,7 @@ async def test_a_turn_that_had_written_nothing_yet_writes_no_more_either(tmp_pat
         assert await others.read("a") == ()
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_taking_another_turn_out_leaves_ones_own_to_be_known(tmp_path: Path, place: Place) -> None:
     """Nobody's, and, in a database, one that stands before."""
     async with place(tmp_path) as transcripts:
@@ -214,7 +214,7 @@ async def test_what_was_rewritten_since_stays(tmp_path: Path) -> None:
     assert len(await transcripts.read("a")) == 7
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_the_same_words_of_others_are_not_taken_for_the_turns(tmp_path: Path, place: Place) -> None:
     """After it has gone back itself, or the transcript was deleted, others write just what it had written."""
     async with place(tmp_path) as transcripts:
@@ -277,7 +277,7 @@ async def test_half_a_trace_is_that_of_nothing(tmp_path: Path, row: bytes) -> No
     assert said(await transcripts.read("a")) == ["before", "and before", "peer"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_only_the_last_turn_to_write_can_have_not_ended(tmp_path: Path, place: Place) -> None:
     """Nor does the end of one that another has followed say anything of that one."""
     store = place(tmp_path).store
@@ -301,7 +301,7 @@ async def test_only_the_last_turn_to_write_can_have_not_ended(tmp_path: Path, pl
     await store.aclose()
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 @pytest.mark.parametrize("how", ["ended", "taken out", "deleted", "followed"])
 async def test_once_a_turn_is_history_none_before_it_is_taken_for_dead(tmp_path: Path, place: Place, how: str) -> None:
     """However it has become that; nor one that never said that its end would be noted."""
@@ -327,12 +327,14 @@ async def test_once_a_turn_is_history_none_before_it_is_taken_for_dead(tmp_path:
         assert await store.unended("a") is None
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("place", "always"), [(in_files, False), (in_a_database, False), (on_a_server, True)], indirect=["place"]
+)
 async def test_a_turn_of_another_boot_is_not_taken_for_dead(
-    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, place: Place, always: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power loss may have taken its end, unless what is noted is on the disk."""
-    for durability, found in (("process", None), ("power", "T")):
+    """A power loss may have taken its end, unless what is noted is on the disk, as it always is on a server."""
+    for durability, found in (("process", "T" if always else None), ("power", "T")):
         directory = tmp_path / durability
         directory.mkdir()
         async with place(directory, durability=durability) as transcripts:
@@ -364,7 +366,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_a_turn_whose_process_has_died_is_taken_out(tmp_path: Path, place: Place) -> None:
     """By kill -9, in the middle of a prompt release; what was noted is in the store, not in the process."""
     async with place(tmp_path) as transcripts:
@@ -378,7 +380,7 @@ async def test_a_turn_whose_process_has_died_is_taken_out(tmp_path: Path, place:
         assert said(await transcripts.read("a")) == ["before", "later"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, indirect=True)
 async def test_drawn_histories_keep_what_others_wrote(tmp_path: Path, place: Place, seed: int, long_form: bool) -> None:
     """Turns follow each other, some are taken out; a list of pairs of author and words says what must be left."""
     for number in range(200 if long_form else 8):

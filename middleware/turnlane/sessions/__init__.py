@@ -5,6 +5,7 @@ from turnlane.sessions.entry import Session, SessionEntry
 from turnlane.sessions.freshness import Freshness
 from turnlane.sessions.memory import MemorySessionStore
 from turnlane.sessions.patches import DELETE, UNSET, Draft
+from turnlane.sessions.postgresql import PostgresqlSessionStore
 from turnlane.sessions.redis import RedisSessionStore
 from turnlane.sessions.sessions import Sessions
 from turnlane.sessions.sqlite import SqliteSessionStore
@@ -16,6 +17,7 @@ __all__ = (
     "Draft",
     "Freshness",
     "MemorySessionStore",
+    "PostgresqlSessionStore",
     "RedisSessionStore",
     "Reservation",
     "Session",

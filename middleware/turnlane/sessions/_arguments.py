@@ -2,9 +2,11 @@
 
 from turnlane.errors import SessionKeyInvalid
 from turnlane.keys import MAX_KEY_BYTES, canonical
+from turnlane.postgresql import is_postgresql
 from turnlane.redis import is_redis
 from turnlane.sessions.base import SessionStore
 from turnlane.sessions.memory import MemorySessionStore
+from turnlane.sessions.postgresql import PostgresqlSessionStore
 from turnlane.sessions.redis import RedisSessionStore
 from turnlane.sessions.sqlite import SqliteSessionStore
 from turnlane.sqlite import path_in
@@ -12,8 +14,8 @@ from turnlane.sqlite import path_in
 __all__ = ("canonical_key", "checked_count", "checked_key", "checked_version", "store_for")
 
 FORMS = (
-    "memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db, redis://host:port/database, "
-    "redis+sentinel://host:port/service, redis+cluster://host:port"
+    "memory://, sqlite:///relative/file.db, sqlite:////absolute/file.db, postgresql://user@host/database, "
+    "redis://host:port/database, redis+sentinel://host:port/service, redis+cluster://host:port"
 )
 
 
@@ -24,6 +26,8 @@ def store_for(url: str) -> SessionStore:
         ValueError: it names none; the message lists what there is.
         NotConfigured: what it needs is not installed.
     """
+    if is_postgresql(url):
+        return PostgresqlSessionStore(url)
     scheme, separator, rest = url.partition("://")
     if separator and is_redis(scheme):
         return RedisSessionStore(url)

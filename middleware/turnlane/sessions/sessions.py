@@ -39,8 +39,9 @@ class Sessions:
     operation raises `NotConfigured`.
 
     Args:
-        store: `memory://`, `sqlite:///relative/file.db`, `sqlite:////absolute/file.db`, `redis://host:port/database`
-            (or `redis+sentinel://`, `redis+cluster://`), or a store. A store that is given is opened at first use but
+        store: `memory://`, `sqlite:///relative/file.db`, `sqlite:////absolute/file.db`,
+            `postgresql://user:password@host/database`, `redis://host:port/database` (or `redis+sentinel://`,
+            `redis+cluster://`), or a store. A store that is given is opened at first use but
             stays open: whoever made it closes it.
         freshness: when an entry is stale; None for never.
         hooks: who is told of `SessionMinted`.

@@ -1,19 +1,17 @@
 """Session entries in one SQLite file: the embedded default, for one machine and any number of processes."""
 
-import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from turnlane.errors import SessionCorrupt
+from turnlane.sessions._rows import entry_in, is_replaceable, row_of
 from turnlane.sessions._sqlite_file import SCHEMA, translated
 from turnlane.sessions.base import Change, Reservation, SessionStore
 from turnlane.sessions.entry import SessionEntry, minted, rebound
-from turnlane.sessions.values import NOTHING, frozen_fields, to_json
 from turnlane.sqlite import ConnectionThread, connect, transaction
 
 __all__ = ("SqliteSessionStore",)
@@ -111,7 +109,7 @@ class SqliteSessionStore(SessionStore):
         def job(connection: sqlite3.Connection) -> Reservation:
             # Who comes second sees so without taking the write lock.
             found = self._one(BY_KEY, key, connection)
-            if found is not None and not _replaceable(found, replaces):
+            if found is not None and not is_replaceable(found, replaces):
                 return Reservation(found, False)
             with transaction(connection):
                 return self._reserved(connection, key, session_id, at, replaces)
@@ -127,7 +125,7 @@ class SqliteSessionStore(SessionStore):
                 return None
             changed = change(found)
             if changed is not found:
-                connection.execute(UPDATE, (*_row(changed)[1:], key))
+                connection.execute(UPDATE, (*row_of(changed)[1:], key))
             return changed
 
         return await self._write("change", key, job)
@@ -176,12 +174,12 @@ class SqliteSessionStore(SessionStore):
         if found is None:
             floor: tuple[int] = connection.execute(FLOOR).fetchone()
             entry = minted(key, session_id, at=at, version=floor[0] + 1)
-            connection.execute(INSERT, _row(entry))
+            connection.execute(INSERT, row_of(entry))
             return Reservation(entry, True)
-        if not _replaceable(found, replaces):
+        if not is_replaceable(found, replaces):
             return Reservation(found, False)
         entry = rebound(found, session_id, at=at)
-        connection.execute(UPDATE, (*_row(entry)[1:], key))
+        connection.execute(UPDATE, (*row_of(entry)[1:], key))
         return Reservation(entry, True)
 
     def _one(self, query: str, name: str, connection: sqlite3.Connection) -> SessionEntry | None:
@@ -199,52 +197,4 @@ class SqliteSessionStore(SessionStore):
         return tuple(found)
 
     def _entry(self, row: tuple[object, ...]) -> SessionEntry:
-        key, session_id, version, fields, *times = row
-        try:
-            if not (isinstance(session_id, str) and session_id and isinstance(version, int)):
-                raise ValueError(f"its id is {session_id!r} and its version {version!r}")
-            created_at, updated_at, last_activity_at = (_moment(at) for at in times)
-            return SessionEntry(
-                key=str(key),
-                id=session_id,
-                version=version,
-                fields=_fields(fields),
-                created_at=created_at,
-                updated_at=updated_at,
-                last_activity_at=last_activity_at,
-            )
-        except (ValueError, RecursionError) as error:
-            raise SessionCorrupt(str(key), where=f"{self.where}, table session", reason=str(error)) from error
-
-
-def _replaceable(found: SessionEntry, replaces: SessionEntry | None) -> bool:
-    return replaces is not None and (found.id, found.last_activity_at) == (replaces.id, replaces.last_activity_at)
-
-
-def _row(entry: SessionEntry) -> tuple[str | int | float, ...]:
-    return (
-        entry.key,
-        entry.id,
-        entry.version,
-        to_json(entry.fields),
-        entry.created_at,
-        entry.updated_at,
-        entry.last_activity_at,
-    )
-
-
-def _fields(stored: object) -> Mapping[str, object]:
-    if stored == "{}":
-        return NOTHING
-    if not isinstance(stored, str):
-        raise ValueError("its fields are not text")
-    fields: object = json.loads(stored)
-    if not isinstance(fields, dict):
-        raise ValueError("its fields are not a JSON object")
-    return frozen_fields(cast("dict[str, object]", fields))
-
-
-def _moment(at: object) -> float:
-    if not isinstance(at, float) or not math.isfinite(at):
-        raise ValueError(f"it holds the time {at!r}")
-    return at
+        return entry_in(row, where=self.where)

@@ -5,6 +5,7 @@ from turnlane.transcripts.entries import Entry
 from turnlane.transcripts.finding import Finding
 from turnlane.transcripts.jsonl import JsonlTranscriptStore
 from turnlane.transcripts.monitor import MonitorStatistics, TranscriptMonitor
+from turnlane.transcripts.postgresql import PostgresqlTranscriptStore
 from turnlane.transcripts.prompt import Prompt
 from turnlane.transcripts.sqlite import SqliteTranscriptStore
 from turnlane.transcripts.takeover import TakeoverPolicy
@@ -19,6 +20,7 @@ __all__ = (
     "Finding",
     "JsonlTranscriptStore",
     "MonitorStatistics",
+    "PostgresqlTranscriptStore",
     "Prompt",
     "SqliteTranscriptStore",
     "TakeoverPolicy",

@@ -14,9 +14,10 @@ from turnlane.sqlite import ConnectionThread
 from turnlane.transcripts.contract import Author, Changes, Fence, Keep, TranscriptHandle
 from turnlane.transcripts.finding import Finding
 from turnlane.transcripts.record import State
+from turnlane.transcripts.rows import Loaded, Proof
 from turnlane.transcripts.sqlite_lock import LockFile
 from turnlane.transcripts.sqlite_marks import Mark, Marks
-from turnlane.transcripts.sqlite_owned import Loaded, OwnedRows, Proof
+from turnlane.transcripts.sqlite_owned import OwnedRows
 from turnlane.transcripts.sqlite_traced import TracedRows
 from turnlane.transcripts.working import to_its_end
 

@@ -7,19 +7,17 @@ written unless the version and the content are those the fence says.
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from turnlane.errors import StaleTurn, TranscriptUnavailable
 from turnlane.sqlite import snapshot, transaction
 from turnlane.transcripts.contract import Author, Changes, Fence, UnownedEdit
 from turnlane.transcripts.digest import chained
-from turnlane.transcripts.entries import decoded
-from turnlane.transcripts.finding import Finding, found_in
 from turnlane.transcripts.record import State, drawn
+from turnlane.transcripts.rows import Head, Loaded, Proof, Rows, begins_with, difference, entries_in, finding_in
 from turnlane.transcripts.sqlite_marks import Mark
-from turnlane.transcripts.sqlite_tables import Head, Key, Rows, Tables
+from turnlane.transcripts.sqlite_tables import Key, Tables
 
-__all__ = ("Loaded", "Look", "OwnedRows", "Proof", "entries_in", "finding_in")
+__all__ = ("Look", "OwnedRows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +26,6 @@ class Look:
 
     mark: Mark
     head: Head | None
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What `load` found."""
-
-    fence: Fence
-    entries: list[dict[str, Any]]
-    finding: Finding | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What `prove` and `join` found: what is owned now, what others did, and whether the whole content was read."""
-
-    fence: Fence
-    changes: Changes
-    whole: bool
 
 
 class OwnedRows:
@@ -138,8 +118,8 @@ class OwnedRows:
             if whole:
                 rows = tables.all_rows(head.life)
                 finding = finding_in(rows, head)
-                if finding is None and not rewritten and not _begins_with(rows, fence.state):
-                    finding = _difference(rows, fence.state)
+                if finding is None and not rewritten and not begins_with(rows, fence.state):
+                    finding = difference(rows, fence.state)
                 if finding is not None:
                     raise UnownedEdit(finding)
                 lines = rows.lines[start:]
@@ -233,11 +213,11 @@ class OwnedRows:
         head = tables.head()
         if head is None or (head.version <= fence.version and head.fence != fence):
             rows = tables.all_rows(tables.life(head))
-            raise UnownedEdit(replace(_difference(rows, fence.state), kind="unknown" if rows.lines else "deleted"))
+            raise UnownedEdit(replace(difference(rows, fence.state), kind="unknown" if rows.lines else "deleted"))
         if head.deleted > fence.version:
             raise self._unavailable(operation, "it was deleted")
         if head.adopted != fence.adopted:
-            raise UnownedEdit(_difference(tables.all_rows(head.life), fence.state))
+            raise UnownedEdit(difference(tables.all_rows(head.life), fence.state))
         return head
 
     def fenced(self, tables: Tables, fence: Fence, author: Author, operation: str) -> Head:
@@ -271,7 +251,7 @@ class OwnedRows:
             if State(length, state.lines + len(lines), digest) == head.state:
                 return tuple(lines)
         found = tables.all_rows(head.life)
-        raise UnownedEdit(finding_in(found, head) or _difference(found, state))
+        raise UnownedEdit(finding_in(found, head) or difference(found, state))
 
     def _begin(self, tables: Tables, head: Head | None) -> Head:
         """Own a transcript that is not there, as an empty one."""
@@ -310,40 +290,6 @@ class OwnedRows:
         return TranscriptUnavailable(self._path, operation=operation, reason=reason)
 
 
-def entries_in(lines: Sequence[bytes], *, where: str, first_line: int = 1) -> list[dict[str, Any]]:
-    """Return the entries of some rows.
-
-    Raises:
-        TranscriptCorrupt: one is not an entry; it names its number.
-    """
-    entries: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, first_line):
-        entries += decoded(line, where=where, first_line=number)
-    return entries
-
-
 def _mark(connection: sqlite3.Connection) -> Mark:
     row: tuple[int] = connection.execute("PRAGMA data_version").fetchone()
     return connection, row[0]
-
-
-def _begins_with(rows: Rows, state: State) -> bool:
-    return state.lines == 0 or rows.chain.digests[state.lines - 1 : state.lines] == [state.digest]
-
-
-def finding_in(rows: Rows, head: Head | None) -> Finding | None:
-    """Hold rows against what is owned; None if they are that."""
-    if head is None or not head.present:
-        return Finding(kind="unknown", offset=0, line=1, expected=State(), found=rows.state) if rows.lines else None
-    return None if rows.wrong is None and rows.state == head.state else _difference(rows, head.state)
-
-
-def _difference(rows: Rows, owned: State) -> Finding:
-    """Say how rows differ from what was owned. What it held is told by the digests that are stored with them."""
-    chain, found = rows.chain, rows.state
-    if not rows.lines and owned.lines:
-        return Finding(kind="deleted", offset=None, line=None, expected=owned, found=found)
-    if found == owned and rows.wrong is not None:
-        offset, line = chain.offsets[rows.wrong], rows.wrong + 1
-        return Finding(kind="edited", offset=offset, line=line, expected=owned, found=found)
-    return found_in(chain, owned, replaced=False, known=rows.stored)

@@ -7,14 +7,13 @@ holds the lines. A deleted transcript keeps its lines under the number of the li
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 from turnlane.sqlite import Schema
-from turnlane.transcripts.contract import Author, Fence
-from turnlane.transcripts.digest import DIGEST_BYTES, EMPTY, Chain, chained
+from turnlane.transcripts.digest import EMPTY, chained
 from turnlane.transcripts.record import State
+from turnlane.transcripts.rows import Head, Row, Rows, head_in
 
-__all__ = ("SCHEMA", "Head", "Key", "Row", "Rows", "Tables", "id_of", "key_of", "storable")
+__all__ = ("SCHEMA", "Key", "Tables", "id_of", "key_of", "storable")
 
 SCHEMA = Schema(
     application_id=0x54_4C_54_52,
@@ -129,69 +128,6 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """What is owned of one session; the columns of `transcript`."""
-
-    life: int
-    version: int
-    state: State
-    token: int = 0
-    adopted: int = 0
-    rewritten: int = 0
-    deleted: int = 0
-    present: bool = True
-    turn: str = ""
-    unended: str = ""
-
-    @property
-    def fence(self) -> Fence:
-        """The fence of whoever has just proven this."""
-        return Fence(self.version, self.state, self.adopted)
-
-    def highest(self, author: Author) -> int:
-        """Return the highest token once somebody has written."""
-        return max(self.token, author.token or 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of `entry`. Somebody may have stored anything as its number and digest."""
-
-    seq: object
-    line: bytes
-    digest: object
-
-
-class Rows:
-    """All rows of a transcript, and what they come to.
-
-    Attributes:
-        lines: the lines.
-        chain: what they are as a JSONL file.
-        stored: the digests that are stored with them; empty bytes where there is none.
-        wrong: the first row, from 0, whose number or digest is not the right one.
-    """
-
-    __slots__ = ("chain", "lines", "stored", "wrong")
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.lines: tuple[bytes, ...] = tuple(row.line for row in rows)
-        self.chain: Chain = Chain()
-        self.stored: Chain = Chain()
-        self.wrong: int | None = None
-        for number, row in enumerate(rows):
-            self.chain.add(row.line)
-            self.stored.digests.append(row.digest if isinstance(row.digest, bytes) else b"")
-            if self.wrong is None and (row.seq, row.digest) != (number + 1, self.chain.digests[-1]):
-                self.wrong = number
-
-    @property
-    def state(self) -> State:
-        """Their length, number and digest."""
-        return State(self.chain.length, len(self.lines), self.chain.digest)
-
-
 class Tables:
     """The tables as one connection sees them, for one session."""
 
@@ -204,7 +140,7 @@ class Tables:
     def head(self) -> Head | None:
         """Return what is owned; None if there is no row, or one that is none of ours."""
         row = self._one(HEAD, self.key)
-        return None if row is None else _head_in(row)
+        return None if row is None else head_in(row)
 
     def put_head(self, head: Head) -> None:
         """Say what is owned from now on."""
@@ -293,28 +229,3 @@ class Tables:
 def _row(found: tuple[object, ...]) -> Row:
     seq, line, digest = found
     return Row(seq, line if isinstance(line, bytes) else b"", digest)
-
-
-def _head_in(row: tuple[object, ...]) -> Head | None:
-    life, version, entries, length, digest, token, adopted, rewritten, deleted, present, turn, unended = row
-    counts: list[int] = []
-    for value in (life, version, entries, length, token, adopted, rewritten, deleted, present):
-        if not isinstance(value, int) or value < 0:
-            return None
-        counts.append(value)
-    if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES or not isinstance(turn, str):
-        return None
-    if not isinstance(unended, str):
-        return None
-    return Head(
-        life=counts[0],
-        version=counts[1],
-        state=State(counts[3], counts[2], digest),
-        token=counts[4],
-        adopted=counts[5],
-        rewritten=counts[6],
-        deleted=counts[7],
-        present=bool(counts[8]),
-        turn=turn,
-        unended=unended,
-    )

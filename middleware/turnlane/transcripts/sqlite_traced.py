@@ -7,8 +7,9 @@ from turnlane.sqlite import snapshot, transaction
 from turnlane.transcripts.contract import Author, Fence, UnownedEdit
 from turnlane.transcripts.digest import EMPTY, chained
 from turnlane.transcripts.record import State
-from turnlane.transcripts.sqlite_owned import OwnedRows, finding_in
-from turnlane.transcripts.sqlite_tables import Head, Key, Rows, Tables, storable
+from turnlane.transcripts.rows import Head, Rows, finding_in
+from turnlane.transcripts.sqlite_owned import OwnedRows
+from turnlane.transcripts.sqlite_tables import Key, Tables, storable
 
 __all__ = ("TracedRows",)
 

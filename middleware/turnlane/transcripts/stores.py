@@ -3,9 +3,11 @@
 import os
 
 from turnlane.clock import Clock
+from turnlane.postgresql import is_postgresql
 from turnlane.sqlite import path_in
 from turnlane.transcripts.contract import TranscriptStore
 from turnlane.transcripts.jsonl import JsonlTranscriptStore
+from turnlane.transcripts.postgresql import PostgresqlTranscriptStore
 from turnlane.transcripts.sqlite import SqliteTranscriptStore
 
 __all__ = ("store_at",)
@@ -30,6 +32,17 @@ def store_at(
     Raises:
         ValueError: there is none of that name, or it has no use for an argument.
     """
+    if is_postgresql(url):
+        if state_dir is not None:
+            raise ValueError("state_dir= is for files of other programs; a database keeps everything in itself")
+        return PostgresqlTranscriptStore(
+            url,
+            verify_up_to=verify_up_to,
+            verify_always=verify_always,
+            sync=sync,
+            trace_turns=trace_turns,
+            clock=clock,
+        )
     if not url.startswith(SQLITE):
         return JsonlTranscriptStore(
             _place_of(url),
@@ -61,6 +74,7 @@ def _place_of(url: str) -> str:
             raise ValueError(f"file:// needs an absolute path, as in file:///var/lib/transcripts: {FILE + url!r}")
     elif "://" in url:
         raise ValueError(
-            f"transcripts live in a directory, a file or sqlite:///file.db; {url!r} names no store there is"
+            "transcripts live in a directory, a file, sqlite:///file.db or postgresql://user@host/database; "
+            f"{url.partition('://')[0] + '://'!r} names no store there is"
         )
     return url

@@ -49,8 +49,8 @@ class Transcripts:
 
     Args:
         url: where they live: a directory, or a single file `*.jsonl`, as a path or `file:///path`; a database, as
-            `sqlite:///relative/file.db` or `sqlite:////absolute/file.db`; or a store. The transcript of a single file
-            has the id that is its name without `.jsonl`.
+            `sqlite:///relative/file.db`, `sqlite:////absolute/file.db` or `postgresql://user:password@host/database`;
+            or a store. The transcript of a single file has the id that is its name without `.jsonl`.
         state_dir: where the journals, salvage and tombstones are, if the files belong to another program; by default
             beside the transcripts.
         at_open: what an unowned edit made while nobody had the transcript open is: `flag` tells a hook and adopts it,

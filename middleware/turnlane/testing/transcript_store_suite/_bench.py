@@ -112,7 +112,11 @@ class Bench:
 
     async def said(self, session_id: str) -> list[str]:
         """Return the texts that a store reads which knows nothing of the others."""
-        return said(await self.store().read(session_id, None))
+        store = self.place.make_store()
+        try:
+            return said(await store.read(session_id, None))
+        finally:
+            await store.aclose()  # a check may ask often, and a store may hold a connection
 
     def salvaged(self, session_id: str) -> list[str]:
         """Return the texts that were salvaged."""

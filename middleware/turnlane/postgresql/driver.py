@@ -1,0 +1,127 @@
+"""The one place that imports asyncpg, and what of it is used. It has no types of its own."""
+
+import importlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+from turnlane.postgresql.reasons import Failed, Refused, reason_of
+
+__all__ = ("Connection", "Pool", "driving", "load_driver", "pool_of")
+
+IDLE_FOR = 60.0
+
+
+class Connection(Protocol):
+    """A connection of the driver."""
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Run a statement, or several if there are no arguments; return what the server says of the last."""
+        ...
+
+    async def fetch(self, query: str, *args: object) -> list[Any]:
+        """Return rows."""
+        ...
+
+    def terminate(self) -> None:
+        """Close the socket at once."""
+        ...
+
+    def get_server_version(self) -> tuple[int, ...]:
+        """Return the version, its major number first."""
+        ...
+
+
+class Pool(Protocol):
+    """A pool of the driver; it belongs to an event loop."""
+
+    async def acquire(self) -> Connection:
+        """Wait for a connection."""
+        ...
+
+    async def release(self, connection: Connection, *, timeout: float) -> None:
+        """Give one back."""
+        ...
+
+    async def expire_connections(self) -> None:
+        """Have those that are there replaced when they are used next."""
+        ...
+
+    async def close(self) -> None:
+        """Wait for all connections and close them."""
+        ...
+
+    def terminate(self) -> None:
+        """Close all sockets at once."""
+        ...
+
+
+def _asyncpg() -> Any:
+    """Import the driver.
+
+    Raises:
+        Refused: it is not installed.
+    """
+    try:
+        return importlib.import_module("asyncpg")
+    except ImportError:
+        raise Refused('PostgreSQL needs the package asyncpg: pip install "turnlane[postgresql]"') from None
+
+
+def load_driver() -> None:
+    """Import the driver, which reads files.
+
+    Raises:
+        Refused: it is not installed.
+    """
+    _asyncpg()
+
+
+async def pool_of(dsn: str, *, size: int, timeout: float) -> Pool:
+    """Return a pool in the running event loop that connects when it has to.
+
+    Statements are not kept prepared and a connection that is given back is not reset, so a proxy may give each
+    transaction another one: everything has to be done in a transaction that begins and ends with statements.
+
+    Args:
+        dsn: where to connect to.
+        size: most connections.
+        timeout: seconds that connecting may take.
+    """
+    asyncpg = _asyncpg()
+
+    class BareConnection(asyncpg.Connection):  # type: ignore[misc, name-defined]
+        __slots__ = ()
+
+        def get_reset_query(self) -> str:
+            return ""
+
+    pool = asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        max_inactive_connection_lifetime=IDLE_FOR,
+        timeout=timeout,
+        statement_cache_size=0,
+        connection_class=BareConnection,
+        server_settings=None if "application_name=" in dsn else {"application_name": "turnlane"},
+    )
+    return cast("Pool", await pool)
+
+
+@contextmanager
+def driving() -> Generator[None, None, None]:
+    """Turn whatever the driver raises into `Failed`. Nothing but calls of the driver belongs inside."""
+    try:
+        yield
+    except Exception as error:
+        state = getattr(error, "sqlstate", None)
+        if isinstance(state, str):
+            # Without the details, which may hold what is in a row.
+            reason = reason_of(state, str(error.args[0]) if error.args else type(error).__name__)
+            raise Failed(reason, state=state) from error
+        if isinstance(error, TimeoutError):
+            raise Failed("there was no answer in time", state=None) from error
+        if isinstance(error, OSError):
+            raise Failed(f"the server can not be reached ({error.strerror or error})", state=None) from error
+        raise Failed(f"the connection failed ({type(error).__name__}: {error})", state=None) from error
