@@ -1,11 +1,10 @@
 """Random steps of several workers, done on an engine and on the one in memory: both must say and tell the same."""
 
-import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from turnlane.engines import Alive, Answer, Ask, End, Engine, Granted, Queued
 from turnlane.engines.memory import MemoryEngine, MemoryLanes
@@ -83,7 +82,7 @@ class Differential:
         elif what == "settle" and mine:
             ends = [
                 End(ticket, chance.choice(("coalesced", "steered", "shared")), b"r" * chance.randrange(2))
-                for worker, at, ticket in chance.sample(self._tickets, min(2, len(self._tickets)))
+                for _, at, ticket in chance.sample(self._tickets, min(2, len(self._tickets)))
                 if at == key
             ]
             ticket = chance.choice(mine)
@@ -126,10 +125,7 @@ class Differential:
 
     async def _compare_notes(self) -> None:
         for model, real in self._pairs:
-            async with asyncio.timeout(5):
-                while len(real.notes) < len(model.notes):
-                    real._told.clear()
-                    await real._told.wait()
+            await real.heard(len(model.notes))
             wanted = sorted(map(repr, (self._plain(note, 0) for note in model.notes)))
             found = sorted(map(repr, (self._plain(note, 1) for note in real.notes)))
             assert wanted == found, f"{self._told()}\nthe model tells {wanted}\nthe engine tells {found}"
@@ -154,7 +150,7 @@ class Differential:
     def _plain(self, found: Any, side: int) -> Any:
         """What can be compared: a token is the order in which it was first seen, a place has no number."""
         if isinstance(found, list | tuple):
-            return [self._plain(each, side) for each in found]
+            return [self._plain(each, side) for each in cast("list[Any]", found)]
         if isinstance(found, Granted):
             tokens = self._tokens[side]
             assert found.token in tokens or not tokens or found.token > max(tokens), self._told()

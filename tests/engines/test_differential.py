@@ -39,12 +39,14 @@ async def test_what_keeps_lanes_wrongly_is_found(
     """Each of these, within as many histories."""
     from turnlane.engines.local.rows import SqliteRows
 
-    wrong = {
-        "first": SqliteRows.last,
-        "ahead": lambda *_: 1,
-        "fate": lambda *_: None,
-        "is_alive": lambda *_: False,
-    }
-    monkeypatch.setattr(SqliteRows, what, wrong[what])
+    if what == "first":
+        monkeypatch.setattr(SqliteRows, what, SqliteRows.last)
+    else:
+        answer = {"ahead": 1, "fate": None, "is_alive": False}[what]
+
+        def always(*_: object) -> object:
+            return answer
+
+        monkeypatch.setattr(SqliteRows, what, always)
     with pytest.raises((AssertionError, TimeoutError)):
         await test_lanes_in_a_directory_are_those_in_memory(tmp_path, seed, False)

@@ -121,7 +121,7 @@ class LaneRows(ABC):
         """Return all in line, first come first, or those of one run."""
 
     @abstractmethod
-    def ahead(self, number: int | None = None) -> int:
+    def ahead(self, run: int | None = None) -> int:
         """Count the runs in line, or those that stand before a run; those that are lent are none."""
 
     @abstractmethod

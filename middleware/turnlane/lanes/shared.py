@@ -13,6 +13,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 from turnlane import errors
 from turnlane.clock import Clock
@@ -52,8 +53,6 @@ class SharedGate(Gate):
     Args:
         make_engine: makes one that is not open.
     """
-
-    table: SharedTable
 
     def __init__(
         self,
@@ -212,7 +211,7 @@ class SharedGate(Gate):
         standing.granted, waiter = note, standing.waiter
         if note.carried or note.dropped:
             waiter.absorbed = []  # so that `begin_carrying` is called when nothing else keeps it from running
-        self.hand_over(self.table.grant(waiter))
+        self.hand_over(cast("SharedTable", self.table).grant(waiter))
 
     def _start(self, turn: Turn) -> None:
         super()._start(turn)

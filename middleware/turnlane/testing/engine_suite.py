@@ -97,6 +97,16 @@ class Worker:
         except TimeoutError:
             raise SuiteFailure(f"no {kind.__name__} for {ticket} came, but {self.notes}") from None
 
+    async def heard(self, count: int) -> None:
+        """Wait until so many notes have come."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while len(self.notes) < count:
+                    self._told.clear()
+                    await self._told.wait()
+        except TimeoutError:
+            raise SuiteFailure(f"no {count} notes came, but {self.notes}") from None
+
     async def leave(self, ticket: str, key: str = "k", **how: bool) -> None:
         """Let a lane go, or leave its line."""
         await self.engine.leave(key, ticket, **how)
