@@ -1,5 +1,7 @@
 """What a session store refuses."""
 
+from typing import Any
+
 from turnlane.errors._base import TurnlaneError
 from turnlane.errors._engines import OutcomeUnknown
 
@@ -55,7 +57,7 @@ class SessionOutcomeUnknown(SessionError, OutcomeUnknown):
 
     def __init__(self, key: str, *, where: str, operation: str, reason: str) -> None:
         super().__init__(where, operation=operation, reason=reason, key=key)
-        self.args = (
+        self.args: tuple[Any, ...] = (
             (
                 f"session store {where} may or may not have been able to {operation} {key!r}: {reason}; "
                 "read it before you go on"

@@ -199,13 +199,13 @@ class Gate(Coalescing):
     def pause(self, key: str) -> None:
         """Let no further turn of a key start until `resume`."""
         self.paused.add(key)
-        self.guarded = True
+        self.look_guarded()
         self.table.pause(key)
 
     def resume(self, key: str) -> None:
         """Undo `pause`."""
         self.paused.discard(key)
-        self.guarded = self._is_guarded()
+        self.look_guarded()
         self.hand_over(self.table.resume(key))
 
     def interrupt(self, key: str, *, grace: float) -> bool:

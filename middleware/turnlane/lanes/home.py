@@ -57,6 +57,10 @@ class Home(ABC):
         self._deadlines: Deadlines | None = None
         self._endings: Endings | None = None
 
+    def look_guarded(self) -> None:
+        """Open the short ways in and out, or close them, as things are now."""
+        self.guarded = self._is_guarded()
+
     def _is_guarded(self) -> bool:
         return bool(self.paused or self.drains) or self.draining or self.table.limits.any
 

@@ -127,7 +127,7 @@ class Lanes:
     async def __aenter__(self) -> Self:
         self.gate.draining = False
         self.gate.closed_in = None
-        self._set_guarded()
+        self.gate.look_guarded()
         return self
 
     async def __aexit__(
@@ -254,7 +254,7 @@ class Lanes:
             finally:
                 if ended in gate.drains:
                     gate.drains.remove(ended)
-                self._set_guarded()
+                self.gate.look_guarded()
         return len(gate.table.holders)
 
     def statistics(self) -> LanesStatistics:
@@ -290,9 +290,6 @@ class Lanes:
         """Estimate the seconds until `ahead` turns have ended, from how long turns took that others waited for."""
         mean = self.gate.outcomes.mean_turn
         return math.inf if mean is None else mean * max(ahead, 1)
-
-    def _set_guarded(self) -> None:
-        self.gate.guarded = self.gate._is_guarded()
 
 
 def _canonical(key: object) -> str:

@@ -28,6 +28,7 @@ from turnlane.lanes.limits import Limits
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.shared_table import SharedTable
 from turnlane.lanes.standing import Standing, ask_of, whom_of
+from turnlane.lanes.table import Table
 from turnlane.lanes.wire import Unportable, decoded, encoded
 from turnlane.policies import Coalesce, Enqueue, Policy, Reject, Steer
 from turnlane.turns.talk import Steered, Talk
@@ -64,8 +65,8 @@ class SharedGate(Gate):
         make_engine: Callable[[], Engine],
     ) -> None:
         super().__init__(limits=limits, hooks=hooks, clock=clock, slow_after=slow_after)
-        self.table = SharedTable(limits)
-        self.guarded = True
+        self.table: Table = SharedTable(limits)
+        self.look_guarded()
         self.standings: dict[str, Standing] = {}
         self._attachment = Attachment(make_engine, of=self, tell=self.tell, monotonic=clock.monotonic)
         self._closes = False

@@ -36,7 +36,7 @@ KEEP_ANSWERS = round(2 * LONGEST_TIMEOUT * 1000)
 KEEP_SPENT_IDS = 3_600_000
 PAGE = 1000
 
-logger = logging.getLogger("turnlane.sessions")
+logger: logging.Logger = logging.getLogger("turnlane.sessions")
 
 
 class RedisSessionStore(SessionStore):
