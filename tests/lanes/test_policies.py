@@ -208,7 +208,7 @@ class TestSettings:
             lambda: Interrupt(grace=-1),
             lambda: Interrupt(grace=float("nan")),
             lambda: Interrupt(wait_timeout=-1),
-            lambda: Lanes("redis://localhost"),
+            lambda: Lanes("mysql://localhost"),
             lambda: Lanes(max_running=0),
             lambda: Lanes(slow_after=0),
             lambda: Lanes(turn_timeout=0),

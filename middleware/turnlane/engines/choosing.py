@@ -5,8 +5,16 @@ from urllib.parse import unquote
 
 from turnlane.engines.base import Engine
 from turnlane.errors import NotConfigured
+from turnlane.redis import address_in, is_redis
 
-__all__ = ("maker_of",)
+__all__ = ("maker_of", "where_of")
+
+
+def where_of(url: str | Engine) -> str:
+    """Return what names the place of lanes in logs and errors: the URL without a password."""
+    if isinstance(url, Engine):
+        return url.where
+    return address_in(url).where if is_redis(url.partition("://")[0]) else url
 
 
 def maker_of(url: str | Engine) -> Callable[[], Engine]:
@@ -24,7 +32,14 @@ def maker_of(url: str | Engine) -> Callable[[], Engine]:
         directory = unquote(rest)
         LocalEngine(directory)  # what is wrong with it is told where it is given
         return lambda: LocalEngine(directory)
-    raise ValueError(f"lanes live in 'memory://' or 'file:///directory'; {url!r} names no engine there is")
+    if is_redis(scheme):
+        from turnlane.engines.redis import RedisEngine  # a module of its own for each engine
+
+        RedisEngine(url)  # what is wrong with it is told where it is given
+        return lambda: RedisEngine(url)
+    raise ValueError(
+        f"lanes live in 'memory://', 'file:///directory' or 'redis://host'; {scheme!r} names no engine there is"
+    )
 
 
 class _Given:

@@ -169,7 +169,8 @@ class Steps:
     def acquire(self, ask: Ask) -> Answer:
         """See `Engine.acquire`."""
         rows = self._rows
-        lane, last = self._bury(rows.lane()), rows.last()
+        self.promote()
+        lane, last = rows.lane(), rows.last()
         known = None if lane is None else self._known(ask.ticket, lane)
         if known is not None:
             return known
@@ -210,6 +211,10 @@ class Steps:
 
     def settle(self, ticket: str, ends: Sequence[End]) -> None:
         """See `Engine.settle`."""
+        self.promote()
+        lane = self._rows.lane()
+        if lane is None or lane.held is None or lane.held.ticket != ticket:
+            return  # it is too late: they stand where they stood
         for end in ends:
             place = self._rows.place(end.ticket)
             if place is None:
@@ -225,6 +230,7 @@ class Steps:
         """See `Engine.interrupt`."""
         lane = self._bury(self._rows.lane())
         if lane is None or lane.held is None:
+            self._promote(lane)
             return False
         held = lane.held
         asked = replace(held, asked=True, by=by, grace=grace, rollback=held.rollback or rollback)

@@ -14,7 +14,7 @@ from turnlane import errors
 from turnlane.arguments import optional_seconds, seconds
 from turnlane.clock import Clock
 from turnlane.engines.base import Engine
-from turnlane.engines.choosing import maker_of
+from turnlane.engines.choosing import maker_of, where_of
 from turnlane.hooks import DrainStarted, Hooks
 from turnlane.keys import canonical
 from turnlane.lanes.gate import Gate
@@ -67,8 +67,9 @@ class Lanes:
     the event loop; others use `loop.call_soon_threadsafe`.
 
     Args:
-        url: where the lanes live. `memory://`: in this process and one event loop at a time. An engine that is not open
-            yet: where that says; it is closed with the lanes, and not used again.
+        url: where the lanes live. `memory://`: in this process and one event loop at a time. `file:///directory`: in
+            all processes of this machine. `redis://host`, and what else `RedisEngine` takes: on several machines. An
+            engine that is not open yet: where that says; it is closed with the lanes, and not used again.
         policy: what happens to a turn that finds its lane busy, unless the call says otherwise.
         max_running: how many turns run at once in this process, fair between keys; a turn nested in
             another uses its running slot. None: no limit.
@@ -105,7 +106,7 @@ class Lanes:
             max_waiting_per_principal=max_waiting_per_principal,
         )
         slow_after = optional_seconds("slow_after", slow_after, above_zero=True)
-        self.url: str = url if isinstance(url, str) else url.where
+        self.url: str = where_of(url)
         self.hooks: Hooks = hooks if hooks is not None else Hooks()
         self.policy: Policy = Enqueue() if policy is None else policy_from_setting(policy)
         self.turn_timeout: float | None = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
