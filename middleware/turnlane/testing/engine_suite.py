@@ -84,14 +84,14 @@ class Worker:
         _is(answer, Queued, "of a busy lane")
         return ticket
 
-    async def told(self, kind: type[_N], ticket: str) -> _N:
-        """Return the first note of this kind for a ticket, waiting for it."""
+    async def told(self, kind: type[_N], ticket: str, *, nth: int = 1) -> _N:
+        """Return the first note of this kind for a ticket, or the second, waiting for it."""
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
-                    for note in self.notes:
-                        if isinstance(note, kind) and note.ticket == ticket:
-                            return note
+                    found = [note for note in self.notes if isinstance(note, kind) and note.ticket == ticket]
+                    if len(found) >= nth:
+                        return found[nth - 1]
                     self._told.clear()
                     await self._told.wait()
         except TimeoutError:
@@ -328,6 +328,7 @@ async def who_waits_for_a_result_is_told_so_and_waits_on(make_engine: MakeEngine
         await c.engine.settle("k", two, [End(one, "coalesced", b"result")])
         await c.leave(two)
         await a.told(Granted, newest)
+        await b.told(Over, one, nth=2)
         overs = [note for note in b.notes if isinstance(note, Over)]
         _equal(overs[1:], [Over("k", one, "coalesced", two, b"result")], "what was told")
 
