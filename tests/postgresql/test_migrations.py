@@ -47,7 +47,7 @@ def described(postgresql: PostgresqlDatabase, schema: str) -> str:
         for query in (COLUMNS, CONSTRAINTS, INDEXES, FUNCTIONS)
         for row in postgresql.rows(query, schema)
     ]
-    return "\n".join(lines).replace(f"{schema}.", "").replace(f"'{schema}'", "'...'") + "\n"
+    return "\n".join(lines).replace(f'"{schema}".', "").replace(f"{schema}.", "").replace(f"'{schema}'", "'...'") + "\n"
 
 
 def apply(postgresql: PostgresqlDatabase, schema: str, *, up_to: int) -> None:

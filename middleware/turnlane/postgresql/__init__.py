@@ -2,6 +2,7 @@
 
 from turnlane.postgresql.attempt import Job
 from turnlane.postgresql.database import Database
+from turnlane.postgresql.functions import Functions, is_proxied
 from turnlane.postgresql.reasons import Forked, PostgresqlError, Refused, Unavailable, Unsettled
 from turnlane.postgresql.text import restored, storable, stored
 from turnlane.postgresql.transaction import Row, Transaction
@@ -11,6 +12,7 @@ __all__ = (
     "Address",
     "Database",
     "Forked",
+    "Functions",
     "Job",
     "PostgresqlError",
     "Refused",
@@ -20,6 +22,7 @@ __all__ = (
     "Unsettled",
     "address_in",
     "is_postgresql",
+    "is_proxied",
     "restored",
     "storable",
     "stored",

@@ -1,15 +1,16 @@
 """The one place that imports asyncpg, and what of it is used. It has no types of its own."""
 
 import importlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 from turnlane.postgresql.reasons import Failed, Refused, reason_of
 
-__all__ = ("Connection", "Pool", "driving", "load_driver", "pool_of")
+__all__ = ("Connection", "Listening", "Pool", "driving", "listening_to", "load_driver", "pool_of")
 
 IDLE_FOR = 60.0
+KEPT_STATEMENTS = 100
 
 
 class Connection(Protocol):
@@ -29,6 +30,26 @@ class Connection(Protocol):
 
     def get_server_version(self) -> tuple[int, ...]:
         """Return the version, its major number first."""
+        ...
+
+    def get_server_pid(self) -> int:
+        """Return the process that serves it, as whoever answered has said."""
+        ...
+
+
+class Listening(Connection, Protocol):
+    """A connection that hears what is notified."""
+
+    async def add_listener(self, channel: str, callback: Callable[[object, int, str, str], None]) -> None:
+        """Have something called with what is notified on a channel."""
+        ...
+
+    def add_termination_listener(self, callback: Callable[[object], None]) -> None:
+        """Have something called when it is closed."""
+        ...
+
+    async def close(self, *, timeout: float) -> None:
+        """Close it."""
         ...
 
 
@@ -77,7 +98,7 @@ def load_driver() -> None:
     _asyncpg()
 
 
-async def pool_of(dsn: str, *, size: int, timeout: float) -> Pool:
+async def pool_of(dsn: str, *, size: int, timeout: float, direct: bool = False) -> Pool:
     """Return a pool in the running event loop that connects when it has to.
 
     Statements are not kept prepared and a connection that is given back is not reset, so a proxy may give each
@@ -87,6 +108,8 @@ async def pool_of(dsn: str, *, size: int, timeout: float) -> Pool:
         dsn: where to connect to.
         size: most connections.
         timeout: seconds that connecting may take.
+        direct: whether there is no such proxy, and each statement is a transaction. They are kept prepared then, and
+            the server stops them, and its waiting for locks, before `timeout`.
     """
     asyncpg = _asyncpg()
 
@@ -96,17 +119,39 @@ async def pool_of(dsn: str, *, size: int, timeout: float) -> Pool:
         def get_reset_query(self) -> str:
             return ""
 
+    settings = {} if "application_name=" in dsn else {"application_name": "turnlane"}
+    if direct:
+        bound = str(max(1, round(timeout * 750)))  # milliseconds
+        settings |= {"default_transaction_isolation": "read committed", "default_transaction_read_only": "off"}
+        settings |= {"statement_timeout": bound, "lock_timeout": bound}
     pool = asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=size,
         max_inactive_connection_lifetime=IDLE_FOR,
         timeout=timeout,
-        statement_cache_size=0,
+        statement_cache_size=KEPT_STATEMENTS if direct else 0,
+        max_cached_statement_lifetime=0,
         connection_class=BareConnection,
-        server_settings=None if "application_name=" in dsn else {"application_name": "turnlane"},
+        server_settings=settings or None,
     )
     return cast("Pool", await pool)
+
+
+async def listening_to(dsn: str, *, timeout: float) -> Listening:
+    """Return a connection of its own, outside of any pool.
+
+    Args:
+        dsn: where to connect to.
+        timeout: seconds that connecting may take, and each statement.
+    """
+    asyncpg = _asyncpg()
+    settings = None if "application_name=" in dsn else {"application_name": "turnlane listens"}
+    with driving():
+        connection = await asyncpg.connect(
+            dsn, timeout=timeout, command_timeout=timeout, statement_cache_size=0, server_settings=settings
+        )
+    return cast("Listening", connection)
 
 
 @contextmanager

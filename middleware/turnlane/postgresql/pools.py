@@ -26,12 +26,14 @@ class Pools:
         dsn: where to connect to.
         size: most connections of a pool.
         timeout: seconds that connecting may take.
+        direct: as for `pool_of`.
     """
 
-    def __init__(self, dsn: str, *, size: int, timeout: float) -> None:
+    def __init__(self, dsn: str, *, size: int, timeout: float, direct: bool = False) -> None:
         self._dsn = dsn
         self._size = size
         self._timeout = timeout
+        self._direct = direct
         self._kept: dict[asyncio.AbstractEventLoop, Kept] = {}
         self._pid: int | None = None
 
@@ -56,7 +58,7 @@ class Pools:
                 self._kept.pop(ended, None)
             self._pid = os.getpid()
             # Without a connection to make, this does not let other tasks run.
-            pool = await pool_of(self._dsn, size=self._size, timeout=self._timeout)
+            pool = await pool_of(self._dsn, size=self._size, timeout=self._timeout, direct=self._direct)
             keeper = _until_the_end(self._kept, loop, pool)
             kept = self._kept[loop] = (pool, keeper)
             await anext(keeper)

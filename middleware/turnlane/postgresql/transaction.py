@@ -5,7 +5,7 @@ from typing import Any
 
 from turnlane.postgresql.driver import Connection, driving
 
-__all__ = ("Row", "Transaction", "begin_of", "quoted")
+__all__ = ("PLACEHOLDER", "Row", "Transaction", "begin_of", "quoted")
 
 Row = Sequence[Any]
 """One row: its columns in order."""
@@ -26,6 +26,11 @@ class Transaction:
     def server_version(self) -> int:
         """The major version of the server."""
         return self._connection.get_server_version()[0]
+
+    @property
+    def server_pid(self) -> int:
+        """The process of the server, as whoever answered the connection has said."""
+        return self._connection.get_server_pid()
 
     async def rows(self, statement: str, *values: object) -> Sequence[Row]:
         """Return all rows of a statement."""
