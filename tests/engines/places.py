@@ -4,10 +4,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from support.postgresql import PostgresqlDatabase
 from turnlane.engines import Engine
 from turnlane.engines.memory import MemoryEngine, MemoryLanes
 
-__all__ = ("PLACES", "Place", "in_files", "in_memory")
+__all__ = ("PLACES", "Place", "in_files", "in_memory", "in_postgresql")
 
 Place = Callable[[Path], Callable[[], Engine]]
 
@@ -23,4 +24,21 @@ def in_files(path: Path) -> Callable[[], Engine]:
     return lambda: LocalEngine(str(path / "lanes"))
 
 
-PLACES: list[Place] = [in_memory, *([] if sys.platform == "win32" else [in_files])]
+class InPostgresql:
+    """A schema of its own each time. Mutable: `database`, which a fixture sets where a test asks for this place."""
+
+    __name__ = "in_postgresql"
+
+    def __init__(self) -> None:
+        self.database: PostgresqlDatabase | None = None
+
+    def __call__(self, _: Path) -> Callable[[], Engine]:
+        from turnlane.engines.postgresql import PostgresqlEngine
+
+        assert self.database is not None
+        url = self.database.new_url()
+        return lambda: PostgresqlEngine(url)
+
+
+in_postgresql = InPostgresql()
+PLACES: list[Place] = [in_memory, *([] if sys.platform == "win32" else [in_files]), in_postgresql]

@@ -5,7 +5,8 @@ from urllib.parse import unquote
 
 from turnlane.engines.base import Engine
 from turnlane.errors import NotConfigured
-from turnlane.redis import address_in, is_redis
+from turnlane.postgresql import is_postgresql
+from turnlane.redis import is_redis
 
 __all__ = ("maker_of", "where_of")
 
@@ -14,7 +15,7 @@ def where_of(url: str | Engine) -> str:
     """Return what names the place of lanes in logs and errors: the URL without a password."""
     if isinstance(url, Engine):
         return url.where
-    return address_in(url).where if is_redis(url.partition("://")[0]) else url
+    return url if url == "memory://" else maker_of(url)().where
 
 
 def maker_of(url: str | Engine) -> Callable[[], Engine]:
@@ -37,8 +38,14 @@ def maker_of(url: str | Engine) -> Callable[[], Engine]:
 
         RedisEngine(url)  # what is wrong with it is told where it is given
         return lambda: RedisEngine(url)
+    if is_postgresql(url):
+        from turnlane.engines.postgresql import PostgresqlEngine
+
+        PostgresqlEngine(url)
+        return lambda: PostgresqlEngine(url)
     raise ValueError(
-        f"lanes live in 'memory://', 'file:///directory' or 'redis://host'; {scheme!r} names no engine there is"
+        "lanes live in 'memory://', 'file:///directory', 'redis://host' or 'postgresql://host/database'; "
+        f"{scheme!r} names no engine there is"
     )
 
 
