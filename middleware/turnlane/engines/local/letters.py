@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from turnlane.engines.base import Carried, Granted, Interrupted, Lost, Note, Offered, Over
 
@@ -137,7 +137,7 @@ def _packed(value: Any) -> Any:
     if isinstance(value, Carried):
         return {"c": [value.ticket, b64encode(value.payload).decode()]}
     if isinstance(value, tuple):
-        items: tuple[Any, ...] = value
+        items = cast("tuple[Any, ...]", value)  # type: ignore[redundant-cast]  of another checker
         return [_packed(each) for each in items]
     return value
 
@@ -149,7 +149,7 @@ def _unpacked(value: Any) -> Any:
         case {"c": [ticket, text]}:
             return Carried(ticket, b64decode(text))
         case list():
-            items: list[Any] = value
+            items = cast("list[Any]", value)  # type: ignore[redundant-cast]  of another checker
             return tuple(_unpacked(each) for each in items)
         case _:
             return value
