@@ -137,7 +137,7 @@ def _packed(value: Any) -> Any:
     if isinstance(value, Carried):
         return {"c": [value.ticket, b64encode(value.payload).decode()]}
     if isinstance(value, tuple):
-        items = cast("tuple[Any, ...]", value)  # type: ignore[redundant-cast]  of another checker
+        items = cast("tuple[Any, ...]", value)  # type: ignore[redundant-cast]  # the other checker needs it
         return [_packed(each) for each in items]
     return value
 
@@ -149,7 +149,7 @@ def _unpacked(value: Any) -> Any:
         case {"c": [ticket, text]}:
             return Carried(ticket, b64decode(text))
         case list():
-            items = cast("list[Any]", value)  # type: ignore[redundant-cast]  of another checker
+            items = cast("list[Any]", value)  # type: ignore[redundant-cast]  # the other checker needs it
             return tuple(_unpacked(each) for each in items)
         case _:
             return value

@@ -144,11 +144,12 @@ class PostgresqlEngine(Engine):
         """End the waits of tickets."""
         tickets, hows = [stored(end.ticket) for end in ends], [end.how for end in ends]
         payloads = [end.payload for end in ends]
-        await self._call(key, "settle messages", SETTLE, stored(key), stored(ticket), tickets, hows, payloads)
+        values = (self._lease, stored(key), stored(ticket), tickets, hows, payloads)
+        await self._call(key, "settle messages", SETTLE, *values)
 
     async def interrupt(self, key: str, *, grace: float) -> bool:
         """Have whoever has the lane asked to stop."""
-        return bool(await self._call(key, "interrupt a lane", INTERRUPT, stored(key), grace))
+        return bool(await self._call(key, "interrupt a lane", INTERRUPT, self._lease, stored(key), grace))
 
     async def pause(self, key: str, paused: bool) -> None:
         """Grant the lane to nobody until it is undone."""

@@ -21,8 +21,8 @@ __all__ = (
 
 ACQUIRE = "SELECT {schema}.lane_acquire_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 LEAVE = "SELECT {schema}.lane_leave_1($1, $2, $3, $4, $5)"
-SETTLE = "SELECT {schema}.lane_settle_1($1, $2, $3, $4, $5)"
-INTERRUPT = "SELECT {schema}.lane_interrupt_1($1, $2)"
+SETTLE = "SELECT {schema}.lane_settle_1($1, $2, $3, $4, $5, $6)"
+INTERRUPT = "SELECT {schema}.lane_interrupt_1($1, $2, $3)"
 PAUSE = "SELECT {schema}.lane_pause_1($1, $2, $3)"
 RENEW = "SELECT place, note FROM {schema}.lane_renew_1($1, $2, $3, $4, $5, $6)"
 LOOK = "SELECT lane FROM {schema}.lane_look_1($1)"

@@ -20,6 +20,10 @@ DECLARE
     v_dropped bytea[] := '{}';
     v_closes bigint := v_now;
 BEGIN
+    -- a lane that is free goes to who is first before anybody else comes
+    IF v_lane.ticket IS NULL THEN
+        v_lane := {schema}.lane_promoted_1(v_lane, v_now, v_frozen);
+    END IF;
     SELECT * INTO v_last FROM {schema}.lane_place WHERE key = p_key ORDER BY number DESC, ticket DESC LIMIT 1;
     v_waited := FOUND;
     -- asked again
@@ -137,13 +141,19 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {schema}.lane_settle_1(
-    p_key text, p_ticket text, p_tickets text[], p_hows text[], p_payloads bytea[]
+    p_lease bigint, p_key text, p_ticket text, p_tickets text[], p_hows text[], p_payloads bytea[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    v_lane {schema}.lane := {schema}.lane_locked_1(p_key);
+    v_frozen bigint := {schema}.lane_frozen_1(p_lease);
+    v_before {schema}.lane := {schema}.lane_locked_1(p_key);
     v_now bigint := {schema}.lane_now_1();
+    v_lane {schema}.lane := {schema}.lane_promoted_1({schema}.lane_buried_1(v_before, v_now), v_now, v_frozen);
     v_place {schema}.lane_place;
 BEGIN
+    PERFORM {schema}.lane_put_1(v_before, v_lane);
+    IF v_lane.ticket IS DISTINCT FROM p_ticket THEN
+        RETURN; -- it is too late: they stand where they stood
+    END IF;
     FOR i IN 1 .. cardinality(p_tickets) LOOP
         SELECT * INTO v_place FROM {schema}.lane_place WHERE key = p_key AND ticket = p_tickets[i];
         CONTINUE WHEN NOT FOUND;
@@ -157,15 +167,19 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION {schema}.lane_interrupt_1(p_key text, p_grace double precision) RETURNS boolean
+CREATE FUNCTION {schema}.lane_interrupt_1(p_lease bigint, p_key text, p_grace double precision) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
+    v_frozen bigint := {schema}.lane_frozen_1(p_lease);
     v_before {schema}.lane := {schema}.lane_locked_1(p_key);
-    v_lane {schema}.lane := {schema}.lane_buried_1(v_before, {schema}.lane_now_1());
+    v_now bigint := {schema}.lane_now_1();
+    v_lane {schema}.lane := {schema}.lane_buried_1(v_before, v_now);
     v_held boolean := v_lane.ticket IS NOT NULL;
 BEGIN
     IF v_held THEN
         v_lane := {schema}.lane_asked_1(v_lane, '', p_grace, false);
+    ELSE
+        v_lane := {schema}.lane_promoted_1(v_lane, v_now, v_frozen);
     END IF;
     PERFORM {schema}.lane_put_1(v_before, v_lane);
     RETURN v_held;
