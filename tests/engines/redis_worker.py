@@ -43,7 +43,7 @@ async def run(lanes: Lanes, key: str, url: str, name: str, count: int) -> None:
             say(number=number, token=turn.token, alone=bool(entered))
 
     await asyncio.gather(*(one(number) for number in range(count)))
-    await client.aclose()
+    await getattr(client, "aclose", client.close)()  # it was renamed
 
 
 async def main(url: str, lease: str, what: str, key: str, *rest: str) -> None:

@@ -2,6 +2,7 @@
 
 # pyright: reportPrivateUsage=false
 
+import asyncio
 import random
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from turnlane.engines.memory import MemoryEngine, MemoryLanes
 from turnlane.engines.postgresql import PostgresqlEngine
 
 KEYS = ("k", "ü\ud800", "\1\0")
+PATIENCE = 10.0  # seconds for a note that has to come
 WORKERS = 3
 OFTEN = 0.7
 
@@ -26,12 +28,25 @@ class Place:
     engines: list[Engine] = field(default_factory=list[Engine])
     told: list[list[Note]] = field(default_factory=list[list[Note]])
     tokens: dict[str, int] = field(default_factory=dict[str, int])
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open(self, engine: Engine, worker: str) -> None:
         notes: list[Note] = []
-        await engine.open(worker, notes.append)
+
+        def tell(note: Note) -> None:
+            notes.append(note)
+            self.news.set()
+
+        await engine.open(worker, tell)
         self.engines.append(engine)
         self.told.append(notes)
+
+    async def heard(self, counts: list[int]) -> None:
+        """Wait until each worker was told so much: the server may answer before it has looked for what was notified."""
+        async with asyncio.timeout(PATIENCE):
+            while any(len(notes) < count for notes, count in zip(self.told, counts, strict=True)):
+                self.news.clear()
+                await self.news.wait()
 
     async def all_told(self) -> list[list[Note]]:
         """Return what was told since the last time, without what differs: order between keys is that of arrival."""
@@ -162,7 +177,9 @@ async def compare(postgresql: PostgresqlDatabase, seed: int, steps: int) -> None
                     for views in answers
                 ]
             assert answers[1] == answers[0], what
-            assert await real.all_told() == await model.all_told(), what
+            wanted = await model.all_told()
+            await real.heard([len(notes) for notes in wanted])
+            assert await real.all_told() == wanted, what
     finally:
         for engine in real.engines:
             await engine.aclose()

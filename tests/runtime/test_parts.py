@@ -71,7 +71,7 @@ class TestMaking:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"lanes": "redis://x"}, "names no engine there is"),
+            ({"lanes": "mysql://x"}, "names no engine there is"),
             ({"lanes": "memory"}, "names no engine there is"),
             ({"sessions": "mysql://x"}, "no session store is known by the URL scheme 'mysql'"),
             ({"sessions": ""}, "no session store is known"),

@@ -26,6 +26,8 @@ def maker_of(url: str | Engine) -> Callable[[], Engine]:
     """
     if isinstance(url, Engine):
         return _Given(url)
+    if not isinstance(url, str):
+        raise ValueError(f"lanes need a URL or an engine, not {url!r}")
     scheme, _, rest = url.partition("://")
     if scheme == "file" and rest.startswith("/"):
         from turnlane.engines.local import LocalEngine  # not on Windows
