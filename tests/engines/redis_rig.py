@@ -54,7 +54,7 @@ async def alive(worker: Worker, *tickets: str, key: str = "k") -> AsyncGenerator
         while True:
             for note in await worker.engine.renew([Alive(key, ticket) for ticket in tickets]):
                 worker.tell(note)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # a heartbeat: nobody is waited for
 
     task = asyncio.create_task(renewed())
     try:

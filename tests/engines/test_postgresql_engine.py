@@ -193,7 +193,6 @@ async def _until(engine: PostgresqlEngine, *, waiting: int) -> None:
         for lane in await engine.look("k"):
             if lane.holder is not None and len(lane.waiting) == waiting:
                 return
-        await asyncio.sleep(0.01)
 
 
 async def _until_idle(engine: PostgresqlEngine) -> None:

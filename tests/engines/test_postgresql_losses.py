@@ -207,7 +207,7 @@ async def test_a_note_that_is_too_long_is_looked_for(postgresql: PostgresqlDatab
 async def _renewing(worker: Worker, *tickets: str) -> None:
     while True:
         await worker.engine.renew([Alive("k", ticket) for ticket in tickets])
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # a heartbeat: nobody is waited for
 
 
 @pytest.mark.parametrize("problem", ["lease", "worker", "url"])
