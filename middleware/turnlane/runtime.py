@@ -1,5 +1,6 @@
 """`Runtime`: lanes, sessions, transcripts and hooks in one object a server owns."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -8,6 +9,7 @@ from typing import Any, Self, overload
 
 from turnlane.drain import draining_on_sigterm
 from turnlane.hooks import HookPlugin, Hooks
+from turnlane.keys import require_key
 from turnlane.lanes import Lanes
 from turnlane.lanes.scope import TurnScope
 from turnlane.parts import Parts
@@ -16,6 +18,7 @@ from turnlane.sessions import Sessions
 from turnlane.transcripts import Transcripts
 from turnlane.turns import Turn
 from turnlane.turns.agent import AgentTurn
+from turnlane.turns.joining import joined, live_turn
 
 __all__ = ("Runtime",)
 
@@ -125,6 +128,7 @@ class Runtime(Parts):
         visible: bool = True,
         message: Any = None,
         principal: Hashable = None,
+        join: bool = False,
     ) -> AbstractAsyncContextManager[Turn]:
         """Run one turn: `async with runtime.turn(key) as turn:`, with `turn.session` where there are sessions.
 
@@ -139,6 +143,8 @@ class Runtime(Parts):
             visible: False for an internal hand-off: an existing session, or one that is not stored and not told of.
             message: what the turn is to answer; see `Lanes.turn`.
             principal: who it is for; see `Lanes.turn`.
+            join: inside a running turn of the same key and lanes, go on in that one, as a call of `agent_turn` does,
+                instead of raising `LaneReentry`. Not with `session_id`.
 
         Raises:
             ValueError: neither a key nor a session id was given, one of them is not text, or the policy needs a message
@@ -161,7 +167,21 @@ class Runtime(Parts):
 
         self.require_possible(self.lanes.policy if policy is None else policy_from_setting(policy))
         scope = None if key is None or session_id is not None else scope_of(key)
-        return self.turn_at(scope, scope_of, session_id=session_id, visible=visible)
+        alone = self.turn_at(scope, scope_of, session_id=session_id, visible=visible)
+        return self._joining(require_key(key), alone, visible=visible) if join and scope and key else alone
+
+    @asynccontextmanager
+    async def _joining(
+        self, key: str, alone: AbstractAsyncContextManager[Turn], *, visible: bool
+    ) -> AsyncGenerator[Turn, None]:
+        """Go on in the running turn of a key that this code is inside of, or else in one of its own."""
+        turn = live_turn(self.lanes, key)
+        if turn is None:
+            async with alone as turn:
+                yield turn
+        else:
+            async with joined(self, turn, asyncio.current_task(), visible=visible):
+                yield turn
 
     def agent_turn(
         self,
@@ -202,9 +222,9 @@ class Runtime(Parts):
             principal=principal,
         )
 
-    async def drain(self, timeout: float | None = None) -> int:
+    async def drain(self, timeout: float | None = None, *, everywhere: bool = False) -> int:
         """Refuse new turns, tell who waits, let running turns end; see `Lanes.drain`."""
-        return await self.lanes.drain(timeout)
+        return await self.lanes.drain(timeout, everywhere=everywhere)
 
     # -- the life of a server
 

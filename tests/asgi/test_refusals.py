@@ -22,6 +22,8 @@ ROWS: dict[type[errors.TurnlaneError], tuple[int, str, str, bool]] = {
     errors.LanesDraining: (503, "draining", "overloaded_error", True),
     errors.CapacityExceeded: (503, "capacity", "overloaded_error", True),
     errors.PrincipalCapacityExceeded: (429, "principal_capacity", "rate_limit_error", True),
+    errors.EngineUnavailable: (503, "engine_unavailable", "overloaded_error", True),
+    errors.OutcomeUnknown: (503, "outcome_unknown", "overloaded_error", False),
     errors.TurnInterrupted: (409, "turn_interrupted", "conflict_error", False),
     errors.TurnCoalesced: (409, "turn_coalesced", "conflict_error", False),
     errors.TurnSteered: (409, "turn_steered", "conflict_error", False),
@@ -47,6 +49,9 @@ ROWS: dict[type[errors.TurnlaneError], tuple[int, str, str, bool]] = {
     errors.SessionCorrupt: (500, "session_corrupt", "api_error", False),
 }
 
+WITH_LEAVES = {errors.CapacityExceeded, errors.OutcomeUnknown}
+"""Classes that are raised themselves, though there are some below them."""
+
 SECRET = "agent:main:a-secret-key"
 EXAMPLES: dict[type[errors.TurnlaneError], errors.TurnlaneError] = {
     type(error): error
@@ -57,6 +62,8 @@ EXAMPLES: dict[type[errors.TurnlaneError], errors.TurnlaneError] = {
         errors.LanesDraining(SECRET),
         errors.CapacityExceeded(SECRET, resource="max_running", limit=7),
         errors.PrincipalCapacityExceeded(SECRET, resource="max_running_per_principal", limit=7),
+        errors.EngineUnavailable("redis:///var/db", operation="acquire a lane", reason="reset", key=SECRET),
+        errors.OutcomeUnknown("redis:///var/db", operation="drain", reason="reset", key=SECRET),
         errors.TurnInterrupted(SECRET, turn="turn-old", into="turn-new", running=True),
         errors.TurnCoalesced(SECRET, turn="turn-old", into="turn-new", result=SECRET),
         errors.TurnSteered(SECRET, turn="turn-old", into="turn-new"),
@@ -111,7 +118,7 @@ def checked(response: Response, error: type[errors.TurnlaneError]) -> dict[str, 
 
 def leaves(kind: type[errors.TurnlaneError]) -> list[type[errors.TurnlaneError]]:
     """Return the classes below one that have no classes below themselves."""
-    ours = (child for child in kind.__subclasses__() if child.__module__ == kind.__module__)
+    ours = (child for child in kind.__subclasses__() if child.__module__.startswith("turnlane.errors"))
     below = [leaf for child in ours for leaf in leaves(child)]
     return below or [kind]
 
@@ -119,7 +126,7 @@ def leaves(kind: type[errors.TurnlaneError]) -> list[type[errors.TurnlaneError]]
 def test_every_error_a_request_can_meet_has_a_row_of_its_own() -> None:
     """A new error class needs a decision: status, code, and whether to try again."""
     families = (errors.LaneError, errors.SessionError, errors.RequestRefused, errors.DuplicatesUnavailable)
-    assert {leaf for family in families for leaf in leaves(family)} | {errors.CapacityExceeded} == set(ROWS)
+    assert {leaf for family in families for leaf in leaves(family)} | WITH_LEAVES == set(ROWS)
     assert set(ROWS) <= {row.error for row in TABLE}
     assert len({row.code for row in TABLE}) == len(TABLE)
 
@@ -142,6 +149,21 @@ async def test_an_error_of_the_app_becomes_its_row(kind: type[errors.TurnlaneErr
     )
     assert "turn-holder" not in response.text
     assert "/var/db" not in response.text
+
+
+async def test_a_turn_that_lost_its_lane_is_not_asked_for_again() -> None:
+    """It had begun: unlike one that an engine out of reach has never let begin, it may have done something."""
+    app = StagedApp()
+
+    async def failing(_: Scope, __: Receive, ___: Send) -> None:
+        raise errors.EngineUnavailable("here", operation="keep the lane", reason="lease", key=SECRET, turn="turn-1")
+
+    app.steps["it"] = failing
+    async with serving(laned(app, way="short")) as driver:
+        response = await post(driver, SECRET, "it").response()
+    assert (response.status, response.json()["error"]["code"]) == (503, "lane_lost")
+    assert response.headers["x-should-retry"] == "false"
+    assert "retry-after" not in response.headers
 
 
 @pytest.mark.parametrize("family", [errors.LaneError, errors.SessionError, errors.RequestRefused])

@@ -59,6 +59,7 @@ class Differential:
 
     async def _step(self) -> None:
         chance, number = self._random, self._random.randrange(WORKERS)
+        self._clock.step_wall(chance.choice((-0.000_002, 0.0, 0.000_001, 0.000_001, 0.000_01)))
         key = chance.choice(KEYS)
         what = chance.choices(
             ("acquire", "again", "leave", "settle", "interrupt", "pause", "renew", "poke", "time"),
@@ -73,12 +74,14 @@ class Differential:
             self._tickets.append((number, key, ask.ticket))
             await self._both(number, f"acquire {key} {ask}", lambda engine: engine.acquire(key, ask))
         elif what == "again" and mine:
-            ask = Ask(ticket=chance.choice(mine))
+            ask = Ask(ticket=chance.choice(mine), again=chance.random() < 0.5)
             await self._both(number, f"again {key} {ask.ticket}", lambda engine: engine.acquire(key, ask))
         elif what == "leave" and mine:
-            ticket, how = chance.choice(mine[-3:]), {"owes": chance.random() < 0.2, "scatter": chance.random() < 0.3}
+            ticket, owes = chance.choice(mine[-3:]), chance.choice((False, False, False, True, None))
+            scatter = chance.random() < 0.3
             self._tickets.remove((number, key, ticket))
-            await self._both(number, f"leave {key} {ticket} {how}", lambda engine: engine.leave(key, ticket, **how))
+            told = f"leave {key} {ticket} owes={owes} scatter={scatter}"
+            await self._both(number, told, lambda engine: engine.leave(key, ticket, owes=owes, scatter=scatter))
         elif what == "settle" and mine:
             ends = [
                 End(ticket, chance.choice(("coalesced", "steered", "shared")), b"r" * chance.randrange(2))

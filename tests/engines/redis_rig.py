@@ -1,10 +1,6 @@
-"""Lanes in Redis, in this process and others."""
+"""Lanes in Redis, in this process."""
 
 import asyncio
-import json
-import os
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
@@ -14,11 +10,10 @@ from turnlane.engines import Alive, Engine
 from turnlane.engines.redis import RedisEngine
 from turnlane.testing.engine_suite import Worker
 
-__all__ = ("PATIENCE", "Occupancy", "OtherProcess", "alive", "engines", "lanes_on", "line_of", "other_process")
+__all__ = ("PATIENCE", "Line", "Occupancy", "alive", "engines", "lanes_on", "line_of", "made_known")
 
 PATIENCE = 30.0
 EVERYBODY = Enqueue(max_waiting=None, wait_timeout=120.0)
-WORKER = os.path.join(os.path.dirname(__file__), "redis_worker.py")
 
 
 @asynccontextmanager
@@ -111,38 +106,49 @@ async def line_of(lanes: Lanes, key: str, count: int) -> None:
                 return
 
 
-class OtherProcess:
-    """A process of `redis_worker`."""
+async def made_known(url: str) -> None:
+    """Have the records of a place made by a worker with a short lease: others need not wait for anybody then."""
+    async with Lanes(RedisEngine(url, lease=0.5)) as lanes, lanes.turn("the first"):
+        pass
 
-    def __init__(self, process: Process) -> None:
-        self.process = process
 
-    async def says(self) -> dict[str, Any]:
-        """Return its next line."""
-        assert self.process.stdout is not None
+class Line:
+    """A turn of one worker, and four that wait for it, of all three, until they are let go.
+
+    Mutable: `_turns`.
+    """
+
+    NAMES = ("a", "b", "c", "b again", "a again")
+
+    def __init__(self, workers: list[Lanes], key: str) -> None:
+        self._workers = workers
+        self._seen = Occupancy(key)
+        self._begun, self._go = asyncio.Event(), asyncio.Event()
+        self._turns: list[asyncio.Task[None]] = []
+
+    async def form(self) -> None:
+        """Have the first run, and the others wait in this order."""
+        for count, name in enumerate(self.NAMES):
+            await self._add(name, count)
+            await self._begun.wait()
+
+    async def _add(self, name: str, waiting: int) -> None:
+        lanes, key = self._workers["abc".index(name[0])], self._seen.key
+        visit = self._seen.visit(lanes, name, begun=self._begun, go=self._go)
+        self._turns.append(asyncio.create_task(visit))
+        if waiting:
+            await line_of(self._workers[2], key, waiting)
+
+    async def go(self) -> None:
+        """Let somebody come late, and the first one go: all come after it in the order they stood in."""
+        await line_of(self._workers[2], self._seen.key, len(self.NAMES) - 1)
+        await self._add("c late", len(self.NAMES))
+        self._go.set()
         async with asyncio.timeout(PATIENCE):
-            line = await self.process.stdout.readline()
-        assert line, "the process has ended"
-        found: dict[str, Any] = json.loads(line)
-        return found
+            await asyncio.gather(*self._turns)
+        self._seen.require_all(*self.NAMES, "c late")
 
-    def go(self) -> None:
-        """Let it begin."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"go\n")
-
-
-@asynccontextmanager
-async def other_process(url: str, lease: float, *what: str) -> AsyncGenerator[OtherProcess]:
-    """Run a process that is ready in the block, and gone after it."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    arguments = (WORKER, url, str(lease), *what)
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE, env=environment)
-    other = OtherProcess(process)
-    try:
-        assert await other.says() == {"ready": True}
-        yield other
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    async def aclose(self) -> None:
+        for turn in self._turns:
+            turn.cancel()
+        await asyncio.gather(*self._turns, return_exceptions=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engines.places import PLACES, Place
-from turnlane.engines import Answer, Ask, Engine, Granted
+from turnlane.engines import Answer, Ask, Draining, Engine, Granted
 from turnlane.engines.memory import MemoryEngine, MemoryLanes
 from turnlane.testing.engine_suite import CHECKS, Check, SuiteFailure
 
@@ -32,14 +32,14 @@ class GrantsToAll(Broken):
 class NeverPassesOn(Broken):
     """Who leaves keeps the lane."""
 
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         pass
 
 
 class ForgetsTheLine(Broken):
     """What waits when the lane is let go is not granted it."""
 
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         self.shared.lines.pop(key, None)
         await super().leave(key, ticket, owes=owes, scatter=scatter)
 
@@ -47,22 +47,33 @@ class ForgetsTheLine(Broken):
 class OwesNothing(Broken):
     """What was to be taken back is forgotten."""
 
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         await super().leave(key, ticket, scatter=scatter)
 
 
 class NeverScatters(Broken):
     """Those that can not be merged stay together."""
 
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         await super().leave(key, ticket, owes=owes)
 
 
 class NeverPauses(Broken):
     """A pause is heard by nobody."""
 
-    async def pause(self, key: str, paused: bool) -> None:
-        pass
+    async def pause(self, key: str | None, paused: bool) -> None:
+        if key is None:
+            await super().pause(key, paused)
+
+
+class DrainsOnlyItself(Broken):
+    """The other workers are not told."""
+
+    async def pause(self, key: str | None, paused: bool) -> None:
+        if key is None:
+            self.shared.workers[self._worker](Draining(paused))
+        else:
+            await super().pause(key, paused)
 
 
 class InterruptsNobody(Broken):

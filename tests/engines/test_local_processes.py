@@ -1,15 +1,12 @@
-"""Lanes in a directory, with real processes: who is killed, stopped or forked, and many that start at once."""
+"""Lanes in a directory that is removed, is none, or is deep; and what a forked child has of them."""
 
 import asyncio
 import os
-import signal
 import sys
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from support.server_process import ServerProcess, server_process
 from turnlane import Enqueue, Lanes
 from turnlane.errors import EngineUnavailable
 from turnlane.lanes.shared import SharedGate
@@ -21,70 +18,6 @@ pytestmark = [
 ]
 
 KEY = "agent:main:alice"
-WORKERS, TURNS = 4, 50
-
-
-def worker(tmp_path: Path, name: str, what: str, *count: str) -> AbstractAsyncContextManager[ServerProcess]:
-    return server_process("engine_worker.py", f"file://{tmp_path}/lanes", str(tmp_path), name, what, *count)
-
-
-async def test_turns_of_four_processes_exclude_each_other(tmp_path: Path) -> None:
-    """By a marker, by a counter that loses what is added at the same time, by tokens that grow."""
-    async with AsyncExitStack() as stack:
-        processes = [
-            await stack.enter_async_context(worker(tmp_path, f"w{n}", "turns", str(TURNS))) for n in range(WORKERS)
-        ]
-        for process in processes:
-            await process.tell("go")
-        for process in processes:
-            assert (await process.reported("done", timeout=60))["event"] == "done"
-        for process in processes:
-            await process.tell("end")
-    assert (tmp_path / "counter").read_text() == str(WORKERS * TURNS)
-    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
-    tokens = [int(token) for token, _ in lines]
-    assert tokens == sorted(set(tokens))
-    assert len(tokens) == WORKERS * TURNS
-    assert len({name for _, name in lines}) == WORKERS
-
-
-async def test_the_next_starts_at_once_when_a_process_is_killed(tmp_path: Path) -> None:
-    """Kill -9 of who has the lane, and of one in the middle of the line, which is passed."""
-    async with AsyncExitStack() as stack:
-        holder = await stack.enter_async_context(worker(tmp_path, "holder", "hold"))
-        token = (await holder.reported("runs"))["token"]
-        first = await stack.enter_async_context(worker(tmp_path, "first", "wait"))
-        await first.reported("waits")
-        second = await stack.enter_async_context(worker(tmp_path, "second", "wait"))
-        await second.reported("waits")
-        await first.kill()
-        await holder.kill()
-        assert (await second.reported("runs", timeout=4))["token"] > token
-        await second.tell("go")
-        await second.reported("left")
-        await second.tell("end")
-
-
-async def test_a_process_that_is_stopped_keeps_its_lane(tmp_path: Path) -> None:
-    """Nobody starts beside it, and it goes on where it was."""
-    async with AsyncExitStack() as stack:
-        holder = await stack.enter_async_context(worker(tmp_path, "holder", "hold"))
-        await holder.reported("runs")
-        pid = holder.port
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            async with Lanes(f"file://{tmp_path}/lanes") as lanes:
-                waiting = asyncio.create_task(_turn(lanes))
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.5):
-                        await asyncio.shield(waiting)
-                os.kill(pid, signal.SIGCONT)
-                await holder.tell("go")
-                await holder.reported("left")
-                assert await waiting
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        await holder.tell("end")
 
 
 async def _turn(lanes: Lanes) -> int:
@@ -126,24 +59,6 @@ def _in_child(lanes: Lanes) -> bytes:
     return b"allowed"
 
 
-async def test_many_processes_may_start_at_once(tmp_path: Path) -> None:
-    """On a directory that is not there yet."""
-
-    async def started(stack: AsyncExitStack, number: int) -> ServerProcess:
-        process = await stack.enter_async_context(worker(tmp_path, f"w{number}", "turns", "3"))
-        await process.tell("go")
-        return process
-
-    async with AsyncExitStack() as stack:
-        for process in await asyncio.gather(*(started(stack, number) for number in range(6))):
-            await process.reported("done", timeout=60)
-            await process.tell("end")
-            assert await process.ended() == 0
-    assert (tmp_path / "counter").read_text() == "18"
-    left = sorted(path.name for path in (tmp_path / "lanes" / "workers").iterdir())
-    assert left == []
-
-
 async def test_a_directory_that_is_removed_is_told(tmp_path: Path) -> None:
     """Others would make another one, and share nothing with us."""
     async with Lanes(f"file://{tmp_path}/lanes") as lanes:
@@ -162,6 +77,19 @@ async def test_a_path_that_is_no_directory_is_told(tmp_path: Path) -> None:
             with pytest.raises(EngineUnavailable, match="could not open it"):
                 async with lanes.turn(KEY, policy=Enqueue()):
                     raise AssertionError("it ran")
+
+
+async def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes refuse it too, by its name."""
+
+    def network_of(path: str) -> str:
+        return "nfs4"
+
+    monkeypatch.setattr("turnlane.engines.local.database.network_of", network_of)
+    async with Lanes(f"file://{tmp_path}/lanes") as lanes:
+        with pytest.raises(EngineUnavailable, match="network file system 'nfs4'"):
+            async with lanes.turn("k"):
+                pass
 
 
 async def test_a_path_may_be_longer_than_that_of_a_socket(tmp_path: Path) -> None:

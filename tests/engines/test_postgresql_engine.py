@@ -15,7 +15,7 @@ from support.postgresql_pgbouncer import pgbouncer_before
 from support.postgresql_proxy import a_proxy
 from support.turns_steps import apart
 from turnlane import Enqueue, Lanes
-from turnlane.engines import Alive, Granted, Interrupted, Offered
+from turnlane.engines import Alive, Ask, Granted, Interrupted, Offered
 from turnlane.engines.postgresql import PostgresqlEngine
 from turnlane.errors import EngineUnavailable, OutcomeUnknown
 from turnlane.postgresql import address_in
@@ -199,3 +199,26 @@ async def _until_idle(engine: PostgresqlEngine) -> None:
     """Return when the turns that have ended have left."""
     while await engine.look("k"):
         pass
+
+
+@pytest.mark.parametrize("step", ["leave", "renew"])
+async def test_idle_lanes_are_forgotten_however_many_there_are(postgresql: PostgresqlDatabase, step: str) -> None:
+    """By a worker whose turns are too short to be renewed too; a lane that was used just now stays."""
+    url = postgresql.new_url()
+    schema = address_in(url).schema
+    async with a_worker(url) as worker:
+        engine = worker.engine
+        assert isinstance(engine, PostgresqlEngine)
+        await engine.acquire("k", Ask(ticket="one"))
+        postgresql.rows(
+            f"INSERT INTO {schema}.lane (key, last, used) SELECT 'idle ' || n, n, n FROM generate_series(1, 1000) AS n"
+        )
+        engine._swept -= 3600
+        if step == "leave":
+            await engine.leave("k", "one")
+        else:
+            await engine.renew([Alive("k", "one")])
+        async with asyncio.timeout(10):
+            await asyncio.gather(*engine._tasks)
+        assert postgresql.rows(f"SELECT count(*) FROM {schema}.lane WHERE key LIKE 'idle%'")[0][0] == 0
+        assert postgresql.rows(f"SELECT count(*) FROM {schema}.lane WHERE key = 'k'")[0][0] == 1

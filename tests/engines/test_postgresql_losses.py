@@ -11,13 +11,14 @@ import pytest
 
 from support.postgresql import PostgresqlDatabase
 from support.postgresql_lanes import a_worker
+from support.transcripts_watched import until
 from turnlane import Enqueue, Lanes
 from turnlane.engines import Alive, Ask, Granted, Lost, Queued
 from turnlane.engines.postgresql import PostgresqlEngine
 from turnlane.postgresql import address_in
 from turnlane.testing.engine_suite import Worker
 
-ALL = ("lane", "lane_place", "lane_fate")
+ALL = ("lane", "lane_place", "lane_fate", "lane_floor_known")
 
 
 def truncate(postgresql: PostgresqlDatabase, url: str, *tables: str) -> None:
@@ -44,6 +45,18 @@ async def test_who_has_a_lane_keeps_it_through_a_loss(postgresql: PostgresqlData
         await a.leave(held.ticket)
         granted = await b.told(Granted, newcomer)
         assert granted.token > held.token
+
+
+async def test_whoever_has_many_lanes_keeps_all_of_them(postgresql: PostgresqlDatabase) -> None:
+    """Though new tokens begin higher after a loss; also where another worker comes before."""
+    url = postgresql.new_url()
+    async with a_worker(url, lease=10.0) as a, a_worker(url, lease=10.0) as b:
+        held = {key: await a.hold(key) for key in "klmn"}
+        others = await b.hold("other")
+        truncate(postgresql, url)
+        assert await b.engine.renew([Alive("other", others.ticket, others.token)]) == [others]
+        alive = [Alive(key, granted.ticket, granted.token) for key, granted in held.items()]
+        assert await a.engine.renew(alive) == list(held.values())
 
 
 async def test_who_waits_comes_again_to_its_old_place(postgresql: PostgresqlDatabase) -> None:
@@ -92,6 +105,22 @@ async def test_a_ticket_that_has_left_is_not_taken_for_a_lost_one(postgresql: Po
         await a.leave(held.ticket)
         assert await a.engine.renew([Alive("k", held.ticket, held.token)]) == [Lost("k", held.ticket)]
         assert (await a.hold()).token > held.token
+
+
+async def test_a_lane_that_was_forgotten_is_not_given_back_to_who_had_it_before(
+    postgresql: PostgresqlDatabase,
+) -> None:
+    """Somebody stands still for so long that another has had the lane, and left it, and it is swept away."""
+    url = postgresql.new_url()
+    schema = address_in(url).schema
+    async with a_worker(url, lease=1.0) as a, a_worker(url, lease=1.0) as b:
+        held = await a.hold()
+        postgresql.execute(f"UPDATE {schema}.lane SET alive = 0 WHERE key = 'k'")
+        later = await b.hold()
+        assert later.token > held.token
+        await b.leave(later.ticket)
+        assert postgresql.rows(f"SELECT {schema}.lane_sweep_1(1000000, -1000000, 0, 100)")[0][0] == 1
+        assert await a.engine.renew([Alive("k", held.ticket, held.token)]) == [Lost("k", held.ticket)]
 
 
 async def test_tokens_grow_though_the_clock_goes_back(postgresql: PostgresqlDatabase) -> None:
@@ -218,3 +247,51 @@ async def test_what_can_not_be_is_refused(postgresql: PostgresqlDatabase, proble
     with pytest.raises(ValueError, match=r".") as caught:
         await PostgresqlEngine(url, **options).open("a b", lambda _: None)
     assert "secret" not in str(caught.value)
+
+
+async def test_who_came_before_the_clock_was_set_back_is_granted_the_lane(postgresql: PostgresqlDatabase) -> None:
+    """At once when it is free, also where messages that were to be gathered for a while stood there."""
+    url = postgresql.new_url()
+    schema = address_in(url).schema
+    async with a_worker(url, lease=1.0) as a, a_worker(url, lease=1.0) as b:
+        held = await a.hold()
+        waiting = [await b.stand(), await b.stand(tag="t", window=0.5)]
+        postgresql.execute(
+            f"UPDATE {schema}.lane_place SET since = since + 3600000000, closes = closes + 3600000000, "
+            "alive = alive + 3600000000, number = number + 3600000000, run = run + 3600000000"
+        )
+        await a.leave(held.ticket)
+        for ticket in waiting:
+            await b.told(Granted, ticket)
+            await b.leave(ticket)
+
+
+async def test_nothing_is_granted_for_one_lease_after_a_loss_whatever_the_clock_does(
+    postgresql: PostgresqlDatabase,
+) -> None:
+    """The end of that time may be an hour away when the clock is set back: then it is a lease away."""
+    url = postgresql.new_url()
+    schema = address_in(url).schema
+    async with a_worker(url, lease=1.0) as a:
+        truncate(postgresql, url)
+        ticket, answer = await a.ask()
+        assert isinstance(answer, Queued)
+        postgresql.execute(f"UPDATE {schema}.lane SET alive = alive + 3600000000 WHERE key = E'\\x01'")
+        renews = asyncio.create_task(_renewing(a, ticket))
+        await a.told(Granted, ticket)
+        renews.cancel()
+
+
+async def test_the_first_lease_to_end_is_waited_for_whoever_comes_later(postgresql: PostgresqlDatabase) -> None:
+    """A ticket that waits for a lease which ends later does not put off the look at one that ends sooner."""
+    url = postgresql.new_url()
+    async with a_worker(url, lease=2.0) as dead, a_worker(url, lease=2.0) as worker:
+        await dead.engine.acquire("sooner", Ask(ticket="dead"))
+        begun = asyncio.get_running_loop().time()
+        await asyncio.sleep(1.5)  # most of its lease
+        await dead.engine.acquire("later", Ask(ticket="lives"))
+        for key in ("sooner", "later"):
+            assert isinstance(await worker.engine.acquire(key, Ask(ticket=f"waits for {key}")), Queued)
+        async with asyncio.timeout_at(begun + 3.0):  # a lease ends after two
+            await until(lambda: bool(worker.notes))
+        assert {note.ticket for note in worker.notes} == {"waits for sooner"}  # a note may come twice

@@ -208,13 +208,13 @@ async def test_an_uncontended_turn_is_two_commands(url: str) -> None:
         engine, errands = gate.engine, gate._attachment._errands
         await errands.finish(PATIENCE)  # the turn that has opened them has left
         sent: list[str] = []
-        run = engine._client.run
+        run = engine._client.run_packed
 
         async def counted(script: object, *rest: object) -> object:
             sent.append(getattr(script, "name", ""))
             return await run(script, *rest)
 
-        engine._client.run = counted
+        engine._client.run_packed = counted
         async with lanes.turn("k"):
             pass
         await errands.finish(PATIENCE)

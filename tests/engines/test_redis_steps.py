@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from turnlane.engines import (
     Alive,
     Answer,
     Ask,
+    Draining,
     End,
     Engine,
     Granted,
@@ -21,6 +23,7 @@ from turnlane.engines import (
     Offered,
     Over,
     Queued,
+    Told,
 )
 from turnlane.engines.memory import MemoryEngine, MemoryLanes
 from turnlane.engines.redis import RedisEngine
@@ -40,8 +43,8 @@ class Twin:
         self._told = asyncio.Event()
 
     async def open(self) -> None:
-        await self.engines[0].open(self.name, self.notes[0].append)
-        await self.engines[1].open(self.name, self._tell)
+        await self.engines[0].open(self.name, partial(self._tell, 0))
+        await self.engines[1].open(self.name, partial(self._tell, 1))
 
     async def told(self, count: int) -> None:
         """Return when so many notes have come through the network."""
@@ -50,8 +53,9 @@ class Twin:
                 self._told.clear()
                 await self._told.wait()
 
-    def _tell(self, note: Note) -> None:
-        self.notes[1].append(note)
+    def _tell(self, place: int, note: Told) -> None:
+        assert not isinstance(note, Draining)
+        self.notes[place].append(note)
         self._told.set()
 
     async def aclose(self) -> None:

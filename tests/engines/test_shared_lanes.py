@@ -1,18 +1,17 @@
 """Lanes that two workers share: every policy reaches the worker that runs the turn."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engines.places import PLACES, Place
+from engines.visits import KEY, Visit, two, within
 from support.transcripts_scenes import said, user
 from support.turns_steps import apart
-from turnlane import Coalesce, Enqueue, Interrupt, Lanes, Reject, Rollback, Runtime, Steer, Transcripts, Turn
-from turnlane.engines import Engine
+from turnlane import Coalesce, Enqueue, Interrupt, Lanes, Reject, Rollback, Runtime, Steer, Transcripts
+from turnlane.engines import Lost
 from turnlane.errors import (
     EngineUnavailable,
     LaneBusy,
@@ -25,68 +24,12 @@ from turnlane.errors import (
     TurnSteered,
     WaitTimeout,
 )
-from turnlane.hooks import TurnQueued
+from turnlane.hooks import Event, Hooks, LaneLost, LoggingHook, TurnFinished
+from turnlane.lanes.shared import SharedGate
 from turnlane.messages import joined
 from turnlane.testing import assert_no_leaks
 
 pytestmark = pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
-
-KEY = "agent:main:alice"
-
-
-class Visit:
-    """One turn that runs until it is let go; what became of it is what its task returns or raises."""
-
-    def __init__(self, lanes: Lanes, **settings: Any) -> None:
-        self.go = asyncio.Event()
-        self.runs = asyncio.Event()
-        self.waits = asyncio.Event()
-        self.turn: Turn | None = None
-        lanes.hooks.on(TurnQueued, lambda _: self.waits.set())
-        self.task = apart(self._run(lanes, settings))
-
-    async def _run(self, lanes: Lanes, settings: dict[str, Any]) -> Turn:
-        async with lanes.turn(KEY, **settings) as turn:
-            self.turn = turn
-            self.runs.set()
-            await self.go.wait()
-        return turn
-
-    async def running(self) -> "Visit":
-        await within(self.runs.wait())
-        return self
-
-    async def waiting(self) -> "Visit":
-        await within(self.waits.wait())
-        return self
-
-    async def left(self) -> Turn:
-        self.go.set()
-        turn: Turn = await within(self.task)
-        return turn
-
-
-async def within(awaitable: Awaitable[Any]) -> Any:
-    async with asyncio.timeout(10):
-        return await awaitable
-
-
-async def nothing_left(engine: Engine) -> None:
-    """Return when no lane lives any more: what has left may be on its way to the engine."""
-    while await engine.look():
-        await asyncio.wait([apart(asyncio.sleep(0))])
-
-
-@asynccontextmanager
-async def two(path: Path, place: Place, **settings: Any) -> AsyncGenerator[tuple[Lanes, Lanes], None]:
-    """Two workers, and nothing left of them."""
-    make = place(path)
-    async with AsyncExitStack() as stack:
-        one, other = [await stack.enter_async_context(Lanes(make(), **settings)) for _ in range(2)]
-        yield one, other
-        assert_no_leaks(one)
-        assert_no_leaks(other)
-        await within(nothing_left(one.gate.engine))  # type: ignore[attr-defined]
 
 
 async def test_turns_of_both_are_one_line(tmp_path: Path, place: Place) -> None:
@@ -330,9 +273,9 @@ async def test_an_engine_that_was_given_is_used_up_by_closing(tmp_path: Path, pl
 
 
 async def test_an_engine_that_fails_is_told_and_nothing_runs(
-    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In words, as an error of its own; later turns are served again."""
+    """In words, as an error of its own, and in the log, but not for each turn; later turns are served again."""
     monkeypatch.setattr("turnlane.lanes.shared.PATIENCE", 0.01)
     engine = place(tmp_path)()
 
@@ -343,10 +286,43 @@ async def test_an_engine_that_fails_is_told_and_nothing_runs(
         raise LookupError("what nobody thought of")
 
     async with Lanes(engine) as lanes:
-        for fault, words in ((broken, "the test said so"), (worse, "what nobody thought of")):
+        for fault, words in (
+            (broken, "the test said so"),
+            (broken, "the test said so"),
+            (worse, "what nobody thought of"),
+        ):
             with monkeypatch.context() as patched:
                 patched.setattr(engine, "acquire", fault)
                 with pytest.raises(EngineUnavailable, match=words):
                     await turn_of(lanes, KEY)
         assert await turn_of(lanes, KEY) == KEY
         assert_no_leaks(lanes)
+    assert len([record for record in caplog.records if record.message.startswith("engine_unavailable ")]) == 1
+
+
+async def test_a_lost_lane_is_told_of(tmp_path: Path, place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """As an event, in the log, in the statistics, and to whoever runs the turn."""
+    async with two(tmp_path, place, hooks=Hooks()) as (one, _):
+        told: list[Event] = []
+        for kind in (LaneLost, TurnFinished):
+            one.hooks.on(kind, told.append)
+        LoggingHook().register(one.hooks)
+        visit = await Visit(one).running()
+        assert visit.turn is not None
+        assert isinstance(one.gate, SharedGate)
+        for _ in range(2):
+            one.gate.tell(Lost(KEY, visit.turn.id))
+        with pytest.raises(EngineUnavailable, match="keep the lane"):
+            await within(visit.task)
+        assert visit.turn.lost
+        lost, finished = told
+        assert isinstance(lost, LaneLost)
+        assert (lost.key, lost.turn, lost.engine) == (KEY, visit.turn.id, one.gate.engine.where)
+        assert isinstance(finished, TurnFinished)
+        assert finished.outcome == "lost"
+        assert one.statistics().totals["lost"] == 1
+        took = f"waited_ms={1000 * finished.waited:.0f} ran_ms={1000 * finished.ran:.0f}"
+        assert [record.message for record in caplog.records if record.name == "turnlane.turns"] == [
+            f"lane_lost key={lost.key_digest} turn={lost.turn} engine={lost.engine}",
+            f"turn_finished key={lost.key_digest} session=- session_is=- turn={lost.turn} outcome=lost " + took,
+        ]

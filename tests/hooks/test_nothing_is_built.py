@@ -15,8 +15,18 @@ import pytest
 
 from support.turns_steps import apart, held, until_idle
 from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Reject, Runtime, Sessions, Steer, Turn, hooks
-from turnlane.errors import LaneBusy, LaneReentry, TranscriptTakeover, TurnInterrupted, TurnRedirected
+from turnlane.engines import Lost
+from turnlane.engines.memory import MemoryEngine
+from turnlane.errors import (
+    EngineUnavailable,
+    LaneBusy,
+    LaneReentry,
+    TranscriptTakeover,
+    TurnInterrupted,
+    TurnRedirected,
+)
 from turnlane.hooks import Event, Hooks
+from turnlane.lanes.shared import SharedGate
 from turnlane.testing import AsgiDriver
 from turnlane.transcripts import TranscriptMonitor, Transcripts, jsonl
 
@@ -95,6 +105,7 @@ async def everything(runtime: Runtime) -> None:
         await task
     assert runtime.sessions is not None
     await runtime.sessions.renew("a")
+    await a_lane_lost(runtime.hooks)
     await transcripts_changed_by_hand(runtime.hooks)
     await runtime.drain()
     await until_idle()
@@ -115,6 +126,16 @@ async def messages_into_other_turns(lanes: Lanes) -> None:
         assert steered is not None
         assert steered.done()
     await asyncio.wait(senders)
+
+
+async def a_lane_lost(told: Hooks) -> None:
+    """By the engine of lanes that are shared."""
+    async with Lanes(MemoryEngine(), hooks=told) as lanes:
+        with pytest.raises(EngineUnavailable):
+            async with lanes.turn("f") as turn:
+                assert isinstance(lanes.gate, SharedGate)
+                lanes.gate.tell(Lost("f", turn.id))
+                await asyncio.Event().wait()
 
 
 async def transcripts_changed_by_hand(told: Hooks) -> None:

@@ -16,6 +16,7 @@ from turnlane.hooks import (
     DuplicateRefused,
     DuplicateReplayed,
     Event,
+    LaneLost,
     PromptReacquired,
     PromptReleased,
     SessionMinted,
@@ -259,6 +260,7 @@ class TestClasses:
         elsewhere = {  # tests/asgi, tests/lanes and tests/transcripts
             DuplicateRefused,
             DuplicateReplayed,
+            LaneLost,
             PromptReacquired,
             PromptReleased,
             TailLost,

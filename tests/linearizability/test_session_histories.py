@@ -1,5 +1,7 @@
 """What several clients of a session store are told can have happened one after the other, whatever the network does."""
 
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import base64
 import os
@@ -8,19 +10,30 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from sessions.helpers import WrappedStore, store_url
 from support import session_history_worker
 from support.net_faults import Action, Direction, Fault, Plan, fault_proxy
+from support.postgresql import PostgresqlDatabase
 from support.redis_servers import RedisServer, private_redis
-from support.session_histories import History, Recorder, asked_by_all, explained
+from support.session_histories import KEY, History, Recorder, asked_by_all, explained
+from turnlane.postgresql.reasons import Unsettled
 from turnlane.redis import Script
-from turnlane.sessions import MemorySessionStore, RedisSessionStore, SessionEntry, SessionStore, SqliteSessionStore
+from turnlane.sessions import (
+    MemorySessionStore,
+    PostgresqlSessionStore,
+    RedisSessionStore,
+    SessionEntry,
+    SessionStore,
+    SqliteSessionStore,
+)
+from turnlane.sessions import postgresql as postgresql_store
 from turnlane.sessions import redis as redis_store
 from turnlane.sessions.base import Change
 
@@ -38,13 +51,13 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield running
 
 
-def faults(rng: random.Random) -> Plan:
-    """Have most connections break after some hundred bytes, in either direction, in whatever way."""
+def faults(rng: random.Random, most: int = 2000) -> Plan:
+    """Have most connections break after some bytes, in either direction, in whatever way."""
 
     def plan(_: int) -> Fault | None:
         direction: Direction = rng.choice(("up", "down"))
         action = rng.choice(ACTIONS)
-        fault = Fault(direction=direction, after=rng.randrange(2000), action=action, seconds=rng.random() * 0.4)
+        fault = Fault(direction=direction, after=rng.randrange(most), action=action, seconds=rng.random() * 0.4)
         return fault if rng.random() < 0.85 else None
 
     return plan
@@ -96,6 +109,24 @@ async def redis_history(server: RedisServer, rng: random.Random, *, faulty: bool
     return recorder
 
 
+async def postgresql_history(lent: str, rng: random.Random, *, faulty: bool) -> Recorder:
+    """The same with a database, whose connections say more before they are of use."""
+    plan = faults(random.Random(rng.random()), most=12_000) if faulty else None
+    parts = urlsplit(lent)
+    async with fault_proxy("127.0.0.1", parts.port or 5432) as proxy:
+        url = urlunsplit(parts._replace(netloc=f"postgres@127.0.0.1:{proxy.port}")) + "&sslmode=disable"
+        timeout = 0.5 if faulty else 10.0
+        async with clients(lambda: PostgresqlSessionStore(url, timeout=timeout)) as stores:
+            for store in stores:
+                await store.read(KEY)  # the tables are there
+            if plan is not None:
+                proxy.follow(plan)
+                proxy.reset_all()
+            recorder = await asked_by_all(stores, rng, ASKED)
+    assert not faulty or proxy.accepted > CLIENTS
+    return recorder
+
+
 @pytest.mark.parametrize("made", [memory_history, sqlite_history], ids=["memory", "sqlite"])
 async def test_histories_of_one_process_are_linearizable(
     made: Callable[[Path, random.Random], Awaitable[Recorder]], tmp_path: Path, seed: int, long_form: bool
@@ -118,6 +149,22 @@ async def test_histories_of_redis_are_linearizable(
     unknown = refused = 0
     for n in range(500 if long_form else 12):
         recorder = await redis_history(server, random.Random(f"{seed}-{n}"), faulty=faulty)
+        unknown, refused = unknown + recorder.unknown, refused + recorder.refused
+        assert explained(recorder.history), f"history {n} of --seed={seed}"
+    print(f"{unknown} unknown, {refused} refused")
+    assert faulty or unknown == refused == 0
+    assert not (faulty and long_form) or unknown > 0
+
+
+@pytest.mark.parametrize("faulty", [False, True], ids=["sound network", "faulty network"])
+async def test_histories_of_postgresql_are_linearizable(
+    faulty: bool, postgresql: PostgresqlDatabase, seed: int, long_form: bool
+) -> None:
+    """The same as for Redis."""
+    unknown = refused = 0
+    for n in range(300 if long_form else 6):
+        with postgresql.lender() as lend:
+            recorder = await postgresql_history(lend(), random.Random(f"{seed}-{n}"), faulty=faulty)
         unknown, refused = unknown + recorder.unknown, refused + recorder.refused
         assert explained(recorder.history), f"history {n} of --seed={seed}"
     print(f"{unknown} unknown, {refused} refused")
@@ -223,3 +270,23 @@ async def test_requests_that_are_done_twice_are_found(
         if not explained(recorder.history):
             return
     pytest.fail("300 histories of writes that are done twice were explained")
+
+
+async def test_commits_that_are_asked_for_again_blindly_are_found(
+    postgresql: PostgresqlDatabase, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: who gets no answer to a commit does it all once more without looking, on a faulty network."""
+
+    async def blindly(self: PostgresqlSessionStore, _: str, job: Any) -> Any:
+        write = postgresql_store._Write()
+        while True:
+            with suppress(Unsettled):
+                return await self._database.write(lambda transaction: job(transaction, write))
+
+    monkeypatch.setattr(PostgresqlSessionStore, "_written", blindly)
+    for n in range(200):
+        with postgresql.lender() as lend:
+            recorder = await postgresql_history(lend(), random.Random(f"{seed}-{n}"), faulty=True)
+        if not explained(recorder.history):
+            return
+    pytest.fail("200 histories of writes that are done twice were explained")

@@ -4,12 +4,15 @@ import asyncio
 import gc
 import os
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from support.postgresql import PostgresqlDatabase
 from support.postgresql_proxy import Fault, a_proxy
-from turnlane.postgresql import Database, Forked, Refused, Row, Transaction, Unavailable, Unsettled
+from turnlane import Lanes, Sessions, Transcripts
+from turnlane.errors import NotConfigured
+from turnlane.postgresql import Database, Forked, Row, Transaction, Unavailable, Unsettled
 
 COMMIT = b"COMMIT\0"
 MAKE = "CREATE TABLE IF NOT EXISTS {schema}.t (n int)"
@@ -219,12 +222,14 @@ async def test_a_database_that_is_not_there_is_unavailable(postgresql: Postgresq
     await database.aclose()
 
 
-async def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver is looked for at first use."""
+@pytest.mark.parametrize("make", [Database, Lanes, Sessions, Transcripts])
+def test_without_the_driver_it_says_what_to_install(
+    make: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is made, and not in the first turn."""
     monkeypatch.setitem(sys.modules, "asyncpg", None)
-    database = Database("postgresql://host/db")
-    with pytest.raises(Refused, match=r'pip install "turnlane\[postgresql\]"'):
-        await database.open()
+    with pytest.raises(NotConfigured, match=r"^postgresql://me@host/db needs .*pip install 'turnlane\[postgresql\]'$"):
+        make("postgresql://me:s3cret@host/db")
 
 
 def test_each_event_loop_has_connections_of_its_own(postgresql: PostgresqlDatabase) -> None:

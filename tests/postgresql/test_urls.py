@@ -41,6 +41,8 @@ def test_a_url_is_shown_without_its_password(url: str, where: str) -> None:
     [
         f"postgresql://user:{SECRET}#x@host/db",
         f"postgresql://user:{SECRET}/x@host/db",
+        f"postgresql://user:x@{SECRET}@host/db",
+        f"postgresql://user:x@y:{SECRET}@host/db",
         f"postgresql://user:{SECRET}?x@host/db",
         f"postgresql://user:x@host/{SECRET}@x",
         f"postgresql://user:{SECRET}@[host/db",

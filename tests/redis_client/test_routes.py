@@ -28,8 +28,8 @@ def nodes(tmp_path: Path) -> Iterator[list[RedisServer]]:
             place.mkdir()
             running.append(stack.enter_context(private_redis(place, "--cluster-enabled", "yes")))
         outside: list[Any] = [stack.enter_context(server.client()) for server in running]
-        outside[0].execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
-        outside[1].execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
+        outside[0].execute_command("CLUSTER ADDSLOTS", *range(8192))
+        outside[1].execute_command("CLUSTER ADDSLOTS", *range(8192, 16384))
         outside[1].execute_command("CLUSTER SET-CONFIG-EPOCH", 2)
         outside[0].execute_command("CLUSTER MEET", "127.0.0.1", running[1].port)
         for node in outside:
@@ -102,6 +102,14 @@ async def test_a_dead_node_is_not_all_there_is(nodes: list[RedisServer]) -> None
     nodes[0].kill()
     assert await client.command("INCR", high) == 1
     await client.aclose()
+
+
+async def test_a_node_the_others_do_without_is_not_asked_for_ever(nodes: list[RedisServer], tmp_path: Path) -> None:
+    """It was named first, and knows of no slots; as one does that was taken out of the cluster."""
+    with private_redis(tmp_path, "--cluster-enabled", "yes") as alone:
+        client = RedisClient(address_in(url_of([alone, *nodes])), timeout=5)
+        assert set(await asyncio.gather(*(client.command("INCR", f"key-{n}") for n in range(20)))) == {1}
+        await client.aclose()
 
 
 @pytest.fixture

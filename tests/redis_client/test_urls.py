@@ -36,6 +36,16 @@ QUOTED = "s3cret%2F%40%3A%3F"
             "redis+sentinel://a:1,b:26379/main/3",
         ),
         ("rediss+sentinel://a/x", Address(kind="sentinel", tls=True, hosts=(("a", 26379),), service="x"), None),
+        (
+            "redis+unix:///run/r.sock",
+            Address(kind="socket", hosts=(("/run/r.sock", 0),)),
+            "redis+unix:///run/r.sock?db=0",
+        ),
+        (
+            f"redis+unix://me:{QUOTED}@/run/a%20b?db=3&prefix=p",
+            Address(kind="socket", hosts=(("/run/a b", 0),), database=3, username="me", password=SECRET, prefix="p"),
+            "redis+unix:///run/a b?db=3&prefix=p",
+        ),
         ("redis+cluster://a:1,b", Address(kind="cluster", hosts=(("a", 1), ("b", 6379))), "redis+cluster://a:1,b:6379"),
     ],
 )
@@ -51,7 +61,7 @@ def test_a_url_is_taken_apart(url: str, address: Address, where: str | None) -> 
 @pytest.mark.parametrize(
     ("url", "hint"),
     [
-        ("redis:/h", "URL scheme"),
+        ("redis:/h", "URL without"),
         ("http://:s3cret@h", "URL scheme 'http'"),
         ("redis://", "a host"),
         ("redis://:s3cret@", "a host"),
@@ -68,6 +78,10 @@ def test_a_url_is_taken_apart(url: str, address: Address, where: str | None) -> 
         ("redis+sentinel://:s3cret@h", "names the service"),
         ("redis+sentinel://:s3cret@h/main/x", "is a number"),
         ("redis+cluster://:s3cret@h/1", "no databases"),
+        ("redis+unix://:s3cret@h/run/r", "by its whole path"),
+        ("redis+unix://:s3cret@", "by its whole path"),
+        ("redis+unix://:s3cret@/run/r?db=x", "is a number"),
+        ("redis://:s3cret@h?db=1", "takes the options prefix, not db"),
     ],
 )
 def test_a_url_of_another_form_is_refused(url: str, hint: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.runtime_writers import KEY, Writer, entries
 from support.transcripts_scenes import said, salvaged_in, user
 from support.turns_steps import apart, until_idle
 from turnlane import Enqueue, Interrupt, LaneMiddleware, Lanes, Rollback, Runtime, Transcripts, Turn, keys, policies
@@ -16,34 +17,11 @@ from turnlane.hooks import TurnRolledBack
 from turnlane.policies import Policy
 from turnlane.testing import AsgiDriver
 
-KEY = "agent:main:alice"
-
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Runtime:
     """With transcripts that note turns."""
     return Runtime(sessions="memory://", transcripts=Transcripts(tmp_path / "transcripts", trace_turns=True))
-
-
-class Writer:
-    """A turn that has written one entry and then waits to be interrupted."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.wrote = asyncio.Event()
-        self.task = apart(self._run(runtime))
-
-    async def _run(self, runtime: Runtime) -> None:
-        async with runtime.turn(KEY) as turn, turn.open_transcript() as transcript:
-            await transcript.append(user("old"))
-            async with transcript.released():
-                self.wrote.set()
-                await asyncio.Event().wait()
-
-
-async def entries(runtime: Runtime, turn: Turn) -> list[str]:
-    assert runtime.transcripts is not None
-    assert turn.session is not None
-    return said(await runtime.transcripts.read(turn.session.id))
 
 
 async def test_it_is_gone_before_the_next_turn_begins(runtime: Runtime, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """One process of the tests with several: does what each line on its input says, and answers with a line of JSON.
 
-Arguments: the path of the file or the URL of the store, and optionally the beginning of an SQL statement. When that
-statement is about to run, the process says "inside" and stands still until it is killed; "told" stands for the moment
-after the commit.
+Arguments: the URL of the store, and optionally the beginning of an SQL statement. When SQLite is about to run that
+statement, the process says "inside" and stands still until it is killed; "told" stands for the moment after the commit.
 """
 
 import asyncio
@@ -101,13 +100,13 @@ WORK: dict[str, Callable[[Sessions, str], Awaitable[object]]] = {
 
 
 def main() -> None:
-    path, *stops = sys.argv[1:]
+    url, *stops = sys.argv[1:]
     hooks = Hooks()
     if stops == ["told"]:
         hooks.on(SessionMinted, lambda _: stand_still())
     elif stops:
         stop_before(stops[0])
-    sessions = Sessions(path if "://" in path else f"sqlite:///{path}", freshness=Freshness(idle=3600), hooks=hooks)
+    sessions = Sessions(url, freshness=Freshness(idle=3600), hooks=hooks)
     say("ready")
     with asyncio.Runner() as runner:
         for line in sys.stdin:

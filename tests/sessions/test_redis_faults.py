@@ -189,7 +189,7 @@ async def test_a_read_that_is_never_answered_is_unavailable(read: str, proxy: Fa
 
 async def test_a_minter_whose_answer_was_lost_is_told_and_all_get_its_id(proxy: FaultProxy) -> None:
     """50 first requests of a key, the answers of many are lost: one id, and `is_new` for one."""
-    async with Sessions(store_at(proxy)) as sessions:
+    async with Sessions(store_at(proxy, timeout=30.0)) as sessions:
         await sessions.get("k")
         for n in range(10):
             proxy.strike(Fault(direction="down", after=n * 40))

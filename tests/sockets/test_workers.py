@@ -10,6 +10,7 @@ import pytest
 
 from support.net_http import connected, request
 from support.server_process import server_process
+from support.server_workers import Shared
 from turnlane import Sessions
 
 pytestmark = [
@@ -35,7 +36,8 @@ async def ask(port: int, key: str) -> dict[str, Any]:
 async def test_a_key_has_one_session_id_in_all_workers(tmp_path: Path) -> None:
     """First requests of new keys at once, over new connections, until both workers have answered for one key."""
     answers: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    async with server_process("server_workers.py", str(tmp_path / "sessions.db")) as server:
+    shared = Shared(sessions=f"sqlite:///{tmp_path}/sessions.db", workers=2)
+    async with server_process("server_workers.py", shared.argument) as server:
         for number in range(ROUNDS):
             keys = [f"agent:{number}:{each % KEYS}" for each in range(KEYS * REQUESTS)]
             given = await asyncio.gather(*(ask(server.port, key) for key in keys))

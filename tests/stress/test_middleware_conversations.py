@@ -7,6 +7,7 @@ Long form (200 conversations, printed figures):
 `pytest -s tests/stress/test_middleware_conversations.py --long`
 """
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -46,8 +47,20 @@ async def burst(directory: Path, conversations: int, *, seed: int, protected: bo
 async def test_conversations_keep_their_promises(tmp_path: Path, seed: int, long_form: bool) -> None:
     """One session id per key, no overlap by log and by transcript, arrival order, nothing lost, no lane left."""
     conversations = 200 if long_form else 40
+    kinds: set[str] = set()  # of leaving that were seen: a run in which nobody left would show nothing
+    for attempt in range(3):
+        directory = tmp_path / str(attempt)
+        await asyncio.to_thread(directory.mkdir)
+        kinds |= await show(directory, conversations, seed + attempt)
+        if len(kinds) == 4:
+            return
+    raise AssertionError(f"--seed={seed}: of all that clients may do only {kinds}")
+
+
+async def show(directory: Path, conversations: int, seed: int) -> set[str]:
+    """Have one burst and judge it; return which of the things happened that depend on who is how fast."""
     began = time.monotonic()
-    evidence = await burst(tmp_path, conversations, seed=seed)
+    evidence = await burst(directory, conversations, seed=seed)
     seconds = time.monotonic() - began
     figures = figures_of(evidence)
     print(f"\nconversations seed={seed} {seconds:.1f} s {figures} {dict(evidence.totals)}")
@@ -56,10 +69,10 @@ async def test_conversations_keep_their_promises(tmp_path: Path, seed: int, long
     assert figures.over_responses * 2 == figures.messages == conversations * MESSAGES
     # Nobody was refused but for having left, and no turn failed.
     assert set(evidence.totals) <= {"completed", "cancelled", "client_gone"}, f"--seed={seed}: {evidence.totals}"
-    # A run in which nobody overlapped or left would show nothing.
     assert figures.overlapping > conversations, f"--seed={seed}: {figures}"
-    assert min(figures.left_in_line, figures.left_in_stream, figures.halves, figures.streams) > 0, f"--seed={seed}"
     assert len(evidence.sessions) <= conversations
+    counts = {kind: getattr(figures, kind) for kind in ("left_in_line", "left_in_stream", "halves", "streams")}
+    return {kind for kind, count in counts.items() if count}
 
 
 async def test_the_same_burst_without_lanes_is_found_out(tmp_path: Path, seed: int) -> None:

@@ -44,7 +44,7 @@ class _Pair:
     """One connection of a client and the one made for it.
 
     Mutable: `_passed`, bytes by direction since the fault was set; `fault`, None for a connection that works;
-    `released`, set when what is held may go, and `answered`, when bytes came down after that.
+    `released`, set when what is held may go, and `answered`, when bytes came down after that; `was_reset`.
     """
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter, fault: Fault | None) -> None:
@@ -52,6 +52,7 @@ class _Pair:
         self.fault = fault
         self.released = asyncio.Event()
         self.answered = asyncio.Event()
+        self.was_reset = False
         self._passed = 0
 
     def set(self, fault: Fault | None) -> None:
@@ -82,10 +83,12 @@ class _Pair:
         return False
 
     def end(self, *, reset: bool) -> None:
+        self.was_reset = self.was_reset or reset
         for writer in self.writers.values():
             if reset:
                 sock: socket.socket = writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with suppress(OSError):  # it is closed already
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
             else:
                 writer.close()
@@ -112,11 +115,13 @@ class FaultProxy:
     `plan` decides for each connection when it begins; `arm` and the rest act on what is there now.
     """
 
-    # Mutable: _pairs, the connections there are; _armed, the next fault; accepted, how many there were.
+    # Mutable: _pairs, the connections there are; _armed, the next fault; accepted, how many there were; resets, how
+    # many of those that have ended were reset.
 
     def __init__(self, host: str, port: int, plan: Plan) -> None:
         self.port = 0
         self.accepted = 0
+        self.resets = 0
         self.struck = asyncio.Event()
         self._target = (host, port)
         self._plan = plan
@@ -145,6 +150,10 @@ class FaultProxy:
         for pair in self._pairs:
             pair.set(fault)
 
+    def follow(self, plan: Plan) -> None:
+        """Have another plan for connections from now on."""
+        self._plan = plan
+
     def refuse(self, refusing: bool) -> None:
         """Reset new connections at once, or take them again."""
         self._refusing = refusing
@@ -167,6 +176,7 @@ class FaultProxy:
         task = asyncio.get_running_loop().create_task(self._served(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that was never begun
 
     async def aclose(self) -> None:
         """Reset what is left and wait for the end of it."""
@@ -190,6 +200,7 @@ class FaultProxy:
             await asyncio.gather(self._pump("up", reader, pair), self._pump("down", upstream, pair))
         finally:
             self._pairs.discard(pair)
+            self.resets += pair.was_reset
             for end in pair.writers.values():
                 end.transport.abort()
 

@@ -1,4 +1,7 @@
-"""Redis for tests: the one that runs here, with keys of the test's own, and private ones to be ill-treated."""
+"""Redis for tests: the one that runs here, with keys of the test's own, and private ones to be ill-treated.
+
+Private ones are `redis-server`, or the program TURNLANE_TEST_REDIS_PROGRAM names: another version of it, or Valkey.
+"""
 
 import os
 import shutil
@@ -7,7 +10,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -17,14 +20,25 @@ import redis
 
 from support.server_loopback import free_socket
 
-__all__ = ("RedisServer", "client_of", "key_prefix", "private_redis", "redis_server", "redis_url")
+__all__ = (
+    "RedisServer",
+    "client_of",
+    "debian_program",
+    "key_prefix",
+    "missing",
+    "private_redis",
+    "redis_server",
+    "redis_url",
+    "server_program",
+)
 
 VARIABLE = "TURNLANE_TEST_REDIS"
+PROGRAM = "TURNLANE_TEST_REDIS_PROGRAM"
 DEFAULT = "redis://127.0.0.1:6379"
 PATIENCE = 20.0
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
     """Skip a test; on CI fail it."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
     raise AssertionError("unreachable")
@@ -42,7 +56,7 @@ def redis_server() -> str:
         with client_of(url) as client:
             client.ping()
     except redis.RedisError as error:
-        _missing(f"no Redis at ${VARIABLE} or {DEFAULT.partition('://')[2]}: {error}")
+        missing(f"no Redis at ${VARIABLE} or {DEFAULT.partition('://')[2]}: {error}")
     return url
 
 
@@ -76,27 +90,55 @@ def _free_port() -> int:
                 return port
 
 
+def server_program() -> str:
+    """Return the program private servers are; where there is none, skip, and on CI fail."""
+    return os.environ.get(PROGRAM) or debian_program()
+
+
+def debian_program() -> str:
+    """Return the `redis-server` of the machine, which can do all that can be built into it."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/bin"])
+    found = shutil.which("redis-server", path=path)
+    if found is None:
+        missing("redis-server not found; Debian has it: apt-get install redis-server")
+    return found
+
+
 class RedisServer:
     """A process of redis-server on a loopback port of its own, which nobody else uses."""
 
-    def __init__(self, directory: Path, options: tuple[str, ...], configuration: Path | None = None) -> None:
-        found = shutil.which("redis-server", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/bin"]))
-        if found is None:
-            _missing("redis-server not found; Debian has it: apt-get install redis-server")
+    def __init__(
+        self,
+        directory: Path,
+        options: tuple[str, ...],
+        configuration: Path | None = None,
+        program: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        found = program or server_program()
         self.port = _free_port()
         files = [] if configuration is None else [str(configuration)]
         place = ["--dir", str(directory), "--logfile", str(directory / "redis.log")]
         listens = ["--bind", "127.0.0.1", "--port", str(self.port)]
-        self._command = [str(found), *files, *listens, *place, "--save", "", "--daemonize", "no", *options]
+        named = [option.replace("{port}", str(self.port)) for option in options]
+        self._command = [str(found), *files, *listens, *place, "--save", "", "--daemonize", "no", *named]
+        self.directory = directory
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        process = self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self._environment
+        )
         deadline = time.monotonic() + PATIENCE
         while True:
             with socket.socket() as client:
@@ -123,17 +165,24 @@ class RedisServer:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def client(self) -> Any:
+    def client(self, **options: Any) -> Any:
         """A client that looks at it from outside."""
-        return client_of(self.url)
+        return client_of(self.url, **options)
 
 
 @contextmanager
 def private_redis(
-    directory: Path, *options: str, configuration: Path | None = None
+    directory: Path,
+    *options: str,
+    configuration: Path | None = None,
+    program: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Generator[RedisServer, None, None]:
-    """Run a server of the test's own inside the block, with command-line options and a file of settings."""
-    server = RedisServer(directory, options, configuration)
+    """Run a server of the test's own inside the block, with command-line options, settings and an environment.
+
+    `{port}` in an option is its port.
+    """
+    server = RedisServer(directory, options, configuration, program, environment)
     try:
         server.start()
         yield server

@@ -63,6 +63,10 @@ class SeededLoop(asyncio.SelectorEventLoop):
         """Seconds on a clock that only jumps."""
         return self._now
 
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass in which nothing runs."""
+        self._now += seconds
+
     def before(self, step: int, do: Callable[[], object]) -> None:
         """Call `do` just before the given step; the first is number 1."""
         self._before.setdefault(step, []).append(do)

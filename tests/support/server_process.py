@@ -6,11 +6,18 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ("ServerProcess", "server_process")
+__all__ = ("WARNINGS", "ServerProcess", "server_process")
+
+WARNINGS = (
+    "-Werror",
+    "-Wignore:SelectableGroups dict interface:DeprecationWarning",
+    "-Wignore:BaseAgentConfig is deprecated:DeprecationWarning",
+)
+"""The options of a Python that keeps to the warnings of pytest's settings."""
 
 
 class ServerProcess:
@@ -57,13 +64,16 @@ class ServerProcess:
             return await self._process.wait()
 
     async def aclose(self) -> None:
-        """End it if it still runs: in order, so that it ends its own workers, or else by force."""
+        """End it if it still runs: in order, so that it ends its own workers, or else by force, and them too."""
         if self._process.returncode is None:
             self.terminate()
-            try:
+            with suppress(TimeoutError):
                 await self.ended(timeout=3)
-            except TimeoutError:
-                self._process.kill()
+        if sys.platform != "win32":
+            with suppress(ProcessLookupError):  # workers whose parent was killed go on, and keep its output
+                os.killpg(self._process.pid, signal.SIGKILL)
+        elif self._process.returncode is None:
+            self._process.kill()
         await self._process.communicate()
 
 
@@ -73,11 +83,12 @@ async def server_process(script: str, *arguments: str) -> AsyncGenerator[ServerP
     path = Path(__file__).with_name(script)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", str(path), *arguments),
+        *(sys.executable, *WARNINGS, str(path), *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=64 * 1024 * 1024,
         env=environment,
+        start_new_session=True,
     )
     server = ServerProcess(process)
     try:

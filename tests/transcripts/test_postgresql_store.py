@@ -12,7 +12,7 @@ from support.postgresql import PostgresqlDatabase
 from support.postgresql_proxy import Fault, Proxy, a_proxy
 from support.transcripts_places import PostgresqlPlace
 from support.transcripts_scenes import said, user
-from turnlane.errors import StaleTurn, TranscriptTakeover, TranscriptUnavailable
+from turnlane.errors import StaleTurn, TranscriptBusy, TranscriptTakeover, TranscriptUnavailable
 from turnlane.hooks import Hooks, TranscriptAdopted
 from turnlane.postgresql import Transaction
 from turnlane.transcripts import PostgresqlTranscriptStore, Transcripts
@@ -375,6 +375,24 @@ async def test_a_lock_that_is_held_is_renewed(server: PostgresqlPlace, monkeypat
                     await asyncio.sleep(0.01)
         assert server.database.rows(until) == []
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_lock_of_before_the_clock_was_set_back_ends(
+    server: PostgresqlPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as any other, where its holder has died; one that lives keeps it."""
+    monkeypatch.setattr("turnlane.transcripts.postgresql_lease.LASTS", 0.5)
+    monkeypatch.setattr("turnlane.transcripts.postgresql_lease.RENEWED_AFTER", 0.1)
+    later = f"UPDATE {server.schema}.transcript_lease SET until = until + interval '1 hour'"
+    async with Transcripts(server.url, lock_timeout=5) as first, Transcripts(server.url, lock_timeout=1) as second:
+        async with first.open("a") as transcript:
+            server.database.execute(later)
+            with pytest.raises(TranscriptBusy):
+                await second.append("a", user("two"))
+            await transcript.append(user("one"))
+            server.database.execute(later + ", holder = gen_random_uuid()")
+        await first.append("a", user("three"))
+    assert texts(server) == ["one", "three"]
 
 
 # -- the rest

@@ -51,6 +51,27 @@ class TestJoins:
         assert await outer("a")
         assert [each async for each in outer_stream("a")] == [True]
 
+    async def test_a_turn_may_be_joined_without_a_function(self) -> None:
+        """`runtime.turn(key, join=True)`: in a turn of its key, however that is written, it is that one."""
+        runtime = Runtime(sessions="memory://")
+        async with runtime.turn("a", join=True) as turn:
+            waiting = apart(runtime.turn("a", join=True).__aenter__())
+            await until_idle()
+            async with runtime.turn(" a ", join=True) as same, runtime.turn("b", join=True) as other:
+                assert same is turn
+                assert other is not turn
+                assert other.key == "b"
+            assert turn.running
+            with pytest.raises(LaneReentry):
+                async with runtime.turn("a"):
+                    pass
+            assert not waiting.done()
+            waiting.cancel()
+        async with runtime.lanes.turn("a") as bare, runtime.turn("a", join=True) as same:
+            assert same is bare
+            assert same.session is not None, "it has sessions now"
+        assert runtime.lanes.statistics().lanes == 0
+
     async def test_calls_nested_deep_and_through_other_keys_find_their_turn(self) -> None:
         """a, in it b, in it c, in it a and b again."""
         runtime = Runtime()

@@ -89,6 +89,14 @@ TABLE = (
         retry=True,
     ),
     Refusal(
+        errors.EngineUnavailable,
+        503,
+        "engine_unavailable",
+        "overloaded_error",
+        "this message could not get its turn now: the place where turns are kept can not be reached",
+        retry=True,
+    ),
+    Refusal(
         errors.TurnInterrupted,
         409,
         "turn_interrupted",
@@ -236,6 +244,13 @@ TABLE = (
         "it is not known whether what this message asked for was done",
     ),
     Refusal(
+        errors.OutcomeUnknown,
+        503,
+        "outcome_unknown",
+        "overloaded_error",
+        "it is not known whether what this message asked for was done",
+    ),
+    Refusal(
         errors.SessionCorrupt,
         500,
         "session_corrupt",
@@ -299,9 +314,20 @@ TABLE = (
     Refusal(errors.RequestRefused, 400, "request_refused", "invalid_request_error", "this request is not acceptable"),
 )
 
+LOST = Refusal(
+    errors.EngineUnavailable,
+    503,
+    "lane_lost",
+    "overloaded_error",
+    "answering this message was broken off: its turn may not be the only one any more",
+)
+"""That of a turn which had begun: it may have done something, so it is not asked for again."""
+
 
 def refusal_of(error: BaseException) -> Refusal:
     """Return the row for an error of `REFUSED`."""
+    if isinstance(error, errors.EngineUnavailable) and error.turn is not None:
+        return LOST
     return next(row for row in TABLE if isinstance(error, row.error))
 
 

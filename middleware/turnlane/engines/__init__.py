@@ -5,6 +5,7 @@ from turnlane.engines.base import (
     Answer,
     Ask,
     Carried,
+    Draining,
     End,
     Engine,
     Full,
@@ -18,6 +19,7 @@ from turnlane.engines.base import (
     Queued,
     Tell,
     TicketView,
+    Told,
 )
 
 __all__ = (
@@ -25,6 +27,7 @@ __all__ = (
     "Answer",
     "Ask",
     "Carried",
+    "Draining",
     "End",
     "Engine",
     "Full",
@@ -38,4 +41,5 @@ __all__ = (
     "Queued",
     "Tell",
     "TicketView",
+    "Told",
 )

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 __all__ = (
+    "SECRET_BYTES",
     "Alive",
     "Answer",
     "Ask",
     "Carried",
+    "Draining",
     "End",
     "Engine",
     "Full",
@@ -27,7 +29,11 @@ __all__ = (
     "Queued",
     "Tell",
     "TicketView",
+    "Told",
 )
+
+
+SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,7 @@ class Ask:
         whom: who it is for, as far as that may be told.
         payload: the message itself, for another worker that carries it, or is offered it.
         number: its place in the line, if it had one and the engine has lost it.
+        again: whether it was asked for before, and the engine may have heard it.
     """
 
     ticket: str
@@ -63,6 +70,7 @@ class Ask:
     whom: str = ""
     payload: bytes = b""
     number: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +172,17 @@ class Offered:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """Every worker is to take no new turns, or to take them again."""
+
+    draining: bool
+
+
 Note = Granted | Over | Interrupted | Offered | Lost
+Told = Note | Draining
 Answer = Granted | Queued | Full | Over
-Tell = Callable[[Note], None]
+Tell = Callable[[Told], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +246,18 @@ class Engine(ABC):
     immediate: bool = False
     """Whether steps mostly end without waiting for anything, and need no task of their own."""
 
+    secret: bytes = b""
+    """What all workers of the place share, and nobody else knows, from `open` on: with it they tell the turns of each
+    other from what a stranger makes up. Empty where there is none."""
+
     @abstractmethod
     async def open(self, worker: str, tell: Tell) -> None:
         """Begin, in the running loop.
 
         Args:
             worker: a name that none other has, or ever had.
-            tell: called in the loop with each note for a ticket of this worker; must not raise, or ask for a step.
+            tell: called in the loop with each note for a ticket of this worker, or for all workers, maybe more than
+                once; must not raise, or ask for a step.
 
         Raises:
             EngineUnavailable: it can not be reached, or used.
@@ -244,7 +265,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def acquire(self, key: str, ask: Ask) -> Answer:
-        """Come to a lane. Asked again, it says how the ticket stands.
+        """Come to a lane. Asked again, it says how the ticket stands; with `again` also how its wait has ended.
 
         Raises:
             EngineUnavailable: nothing was done.
@@ -252,7 +273,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         """Let the lane go, or leave the line; a ticket that is neither is nothing.
 
         Whoever was part of it and was not settled stands where it stood.
@@ -260,7 +281,8 @@ class Engine(ABC):
         Args:
             key: of the lane.
             ticket: its id; an empty one only has the lane granted to who is first.
-            owes: whether the next one is to take back what was written.
+            owes: whether the next one is to take back what was written; None: if this one was to, which may not have
+                been told yet that it has the lane.
             scatter: whether those who were part of it are to stand alone from now on.
 
         Raises:
@@ -284,8 +306,11 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def pause(self, key: str, paused: bool) -> None:
+    async def pause(self, key: str | None, paused: bool) -> None:
         """Grant the lane to nobody until it is undone.
+
+        Without a key, tell all workers that are open now, this one too, that they are `Draining`, or no longer. Whoever
+        can not be told the first may be told the last; those that open later are told nothing.
 
         Raises:
             EngineUnavailable, OutcomeUnknown: as `acquire`.

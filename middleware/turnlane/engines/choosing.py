@@ -21,17 +21,26 @@ def where_of(url: str | Engine) -> str:
 def maker_of(url: str | Engine) -> Callable[[], Engine]:
     """Return what makes the engine that a URL names, as often as it is needed; of an engine, that one, once.
 
+    Options of an engine are in its URL: `redis://host?prefix=app&lease=30`,
+    `postgresql://proxy/database?schema=app&lease=30&listen_dsn=postgresql%3A%2F%2Fserver%2Fdatabase`.
+
     Raises:
-        ValueError: there is no such engine.
+        ValueError: there is no such engine, or it has no such option.
     """
     if isinstance(url, Engine):
         return _Given(url)
     if not isinstance(url, str):
         raise ValueError(f"lanes need a URL or an engine, not {url!r}")
-    scheme, _, rest = url.partition("://")
-    if scheme == "file" and rest.startswith("/"):
+    scheme, separator, rest = url.partition("://")
+    if scheme == "file" and separator and not rest.startswith("/"):
+        raise ValueError(
+            "lanes in a directory are named by its absolute path, with three slashes: file:///run/my-app/lanes"
+        )
+    if scheme == "file" and separator:
         from turnlane.engines.local import LocalEngine  # not on Windows
 
+        if "?" in rest:
+            raise ValueError("lanes in a directory have no options; a ? in its name is %3F in its URL")
         directory = unquote(rest)
         LocalEngine(directory)  # what is wrong with it is told where it is given
         return lambda: LocalEngine(directory)
@@ -45,9 +54,11 @@ def maker_of(url: str | Engine) -> Callable[[], Engine]:
 
         PostgresqlEngine(url)
         return lambda: PostgresqlEngine(url)
+    # Without its separator all of it would be shown, and any part of it may be a password.
+    what = repr(scheme) if separator else "this, which has no ://,"
     raise ValueError(
         "lanes live in 'memory://', 'file:///directory', 'redis://host' or 'postgresql://host/database'; "
-        f"{scheme!r} names no engine there is"
+        f"{what} names no engine there is"
     )
 
 

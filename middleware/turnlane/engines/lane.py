@@ -22,7 +22,7 @@ from turnlane.engines.base import (
     Queued,
 )
 
-__all__ = ("Held", "Lane", "LaneRows", "Place", "Steps")
+__all__ = ("A_MOMENT", "Held", "Lane", "LaneRows", "Place", "Steps")
 
 
 LENT, TOLD = 1, 2
@@ -169,13 +169,12 @@ class Steps:
     def acquire(self, ask: Ask) -> Answer:
         """See `Engine.acquire`."""
         rows = self._rows
-        self.promote()
-        lane, last = rows.lane(), rows.last()
-        known = None if lane is None else self._known(ask.ticket, lane)
+        lane, last = self.promote(), rows.last()
+        known = None if lane is None and not ask.again else self._known(ask.ticket, lane or Lane())
         if known is not None:
             return known
         if last is None and (lane is None or (lane.held is None and not lane.paused)):
-            return self._give(ask.ticket, self._worker, owes=lane is not None and lane.owes)
+            return self._granted(self._give(ask.ticket, self._worker, owes=lane is not None and lane.owes))
         number = ask.number or max(int(self._now * 1e6), 0 if last is None else last.number + 1)
         place = Place(ask.ticket, self._worker, number, number, "", self._now, self._now, ask.payload)
         held = None if lane is None else lane.held
@@ -193,26 +192,26 @@ class Steps:
             place = replace(place, tag=ask.tag, closes=self._now + (0.0 if full else ask.window))
         rows.put(place)
         if held is None:
-            self.promote()
-            return self._known(ask.ticket, rows.lane() or Lane()) or Queued(0)
+            return self._known(ask.ticket, self.promote() or Lane()) or Queued(0)
         if ask.steer:
             self._tell(held.worker, Offered(self._key, held.ticket, ask.ticket, ask.whom, ask.payload))
         return Queued(rows.ahead(place.run) + 1, place.number)
 
-    def leave(self, ticket: str, *, owes: bool, scatter: bool) -> None:
+    def leave(self, ticket: str, *, owes: bool | None, scatter: bool) -> None:
         """See `Engine.leave`."""
         lane = self._rows.lane()
         if lane is not None and lane.held is not None and lane.held.ticket == ticket:
+            owes = lane.held.owes if owes is None else owes
             self._promote(self._end(lane, lane.held, owes=owes, scatter=scatter))
             return
         if ticket:
             self._rows.drop(ticket)
-        self._promote(self._bury(lane))
+        lane = self._bury(lane)
+        self._promote(lane, kept=lane)
 
     def settle(self, ticket: str, ends: Sequence[End]) -> None:
         """See `Engine.settle`."""
-        self.promote()
-        lane = self._rows.lane()
+        lane = self.promote()
         if lane is None or lane.held is None or lane.held.ticket != ticket:
             return  # it is too late: they stand where they stood
         for end in ends:
@@ -230,7 +229,7 @@ class Steps:
         """See `Engine.interrupt`."""
         lane = self._bury(self._rows.lane())
         if lane is None or lane.held is None:
-            self._promote(lane)
+            self._promote(lane, kept=lane)
             return False
         held = lane.held
         asked = replace(held, asked=True, by=by, grace=grace, rollback=held.rollback or rollback)
@@ -244,8 +243,7 @@ class Steps:
 
     def renew(self, ticket: str) -> list[Note]:
         """See `Engine.renew`, of one ticket."""
-        self.promote()
-        lane, over = self._rows.lane(), self._rows.fate(ticket)
+        lane, over = self.promote(), self._rows.fate(ticket)
         held = None if lane is None else lane.held
         if held is not None and held.ticket == ticket:
             found: list[Note] = [self._granted(held)]
@@ -256,20 +254,19 @@ class Steps:
             return [over]
         return [] if self._rows.place(ticket) is not None else [Lost(self._key, ticket)]
 
-    def promote(self) -> None:
-        """Grant the lane, if it is free, to who is first and alive."""
-        self._promote(self._bury(self._rows.lane()))
+    def promote(self) -> Lane | None:
+        """Grant the lane, if it is free, to who is first and alive; return it as it is then."""
+        lane = self._bury(self._rows.lane())
+        return self._promote(lane, kept=lane)
 
-    def _promote(self, lane: Lane | None) -> None:
-        """Keep a lane as it is now, but for that."""
+    def _promote(self, lane: Lane | None, *, kept: Lane | None = None) -> Lane | None:
+        """Do that with a lane as it is to be; `kept` is as it is kept, where that is the same."""
         rows = self._rows
         if lane is None:
-            return  # nobody stands in the line of an idle one
-        if lane.held is not None or lane.paused:
-            rows.put_lane(lane)
-            return
-        while (first := rows.first()) is not None:
-            run = rows.places(first.run)
+            return None  # nobody stands in the line of an idle one
+        first = None if lane.held is not None or lane.paused else rows.first()
+        while first is not None:
+            run = rows.places(first.run) if first.tag else [first]
             dead = [place for place in run if not rows.is_alive(place.worker, place.ticket)]
             for place in dead:
                 rows.drop(place.ticket)
@@ -282,10 +279,14 @@ class Steps:
                 for place in run[:-1]:
                     rows.put(replace(place, lent=LENT))
                 dropped = tuple(message for place in run for message in place.dropped)
-                given = self._give(newest.ticket, newest.worker, owes=lane.owes, dropped=dropped, lends=len(run) > 1)
-                self._tell(newest.worker, given)
-                return
-        rows.put_lane(None if first is None and not lane.owes else lane)
+                held = self._give(newest.ticket, newest.worker, owes=lane.owes, dropped=dropped, lends=len(run) > 1)
+                self._tell(newest.worker, self._granted(held))
+                return Lane(held)
+            first = rows.first()
+        found = lane if first is not None or lane.held is not None or lane.paused or lane.owes else None
+        if found is None or found is not kept:
+            rows.put_lane(found)
+        return found
 
     # -- inside
 
@@ -300,10 +301,10 @@ class Steps:
 
     def _give(
         self, ticket: str, worker: str, *, owes: bool, dropped: tuple[bytes, ...] = (), lends: bool = False
-    ) -> Granted:
+    ) -> Held:
         held = Held(ticket, worker, self._rows.token(), self._now, owes, dropped=dropped, lends=lends)
         self._rows.put_lane(Lane(held))
-        return self._granted(held)
+        return held
 
     def _granted(self, held: Held) -> Granted:
         carried: tuple[Carried, ...] = ()

@@ -1,10 +1,24 @@
 """An engine in memory: what the others are compared with, and lanes that several `Lanes` of one process share."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from turnlane.clock import Clock
-from turnlane.engines.base import Alive, Answer, Ask, End, Engine, LaneView, Note, Over, Tell, TicketView
+from turnlane.engines.base import (
+    SECRET_BYTES,
+    Alive,
+    Answer,
+    Ask,
+    Draining,
+    End,
+    Engine,
+    LaneView,
+    Note,
+    Over,
+    Tell,
+    TicketView,
+)
 from turnlane.engines.lane import Lane, LaneRows, Place, Steps
 from turnlane.errors import EngineUnavailable
 
@@ -27,6 +41,7 @@ class MemoryLanes:
         self.fates: dict[str, tuple[float, Over]] = {}
         self.workers: dict[str, Tell] = {}
         self.token: int = 0
+        self.secret: bytes = secrets.token_bytes(SECRET_BYTES)
 
 
 class MemoryEngine(Engine):
@@ -43,6 +58,7 @@ class MemoryEngine(Engine):
     def __init__(self, shared: MemoryLanes | None = None, *, clock: Clock | None = None) -> None:
         self.where: str = "memory"
         self.shared: MemoryLanes = shared if shared is not None else MemoryLanes()
+        self.secret: bytes = self.shared.secret
         self._clock = clock if clock is not None else Clock()
         self._worker = ""
 
@@ -56,7 +72,7 @@ class MemoryEngine(Engine):
         steps = self._steps(key, "acquire a lane")
         return self._told(steps, steps.acquire(ask))
 
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         """Let the lane go, or leave the line."""
         steps = self._steps(key, "leave a lane")
         steps.leave(ticket, owes=owes, scatter=scatter)
@@ -73,8 +89,13 @@ class MemoryEngine(Engine):
         steps = self._steps(key, "interrupt a lane")
         return self._told(steps, steps.interrupt(grace=grace))
 
-    async def pause(self, key: str, paused: bool) -> None:
-        """Grant the lane to nobody until it is undone."""
+    async def pause(self, key: str | None, paused: bool) -> None:
+        """Grant the lane to nobody until it is undone; without a key, tell all workers."""
+        if key is None:
+            self._require_open("", "drain all workers")
+            for tell in list(self.shared.workers.values()):
+                tell(Draining(paused))
+            return
         steps = self._steps(key, "pause a lane")
         steps.pause(paused)
         self._tell(steps)
@@ -117,9 +138,12 @@ class MemoryEngine(Engine):
         self.shared.workers.pop(self._worker, None)
         self._worker = ""
 
-    def _steps(self, key: str, operation: str) -> Steps:
+    def _require_open(self, key: str, operation: str) -> None:
         if not self._worker:
             raise EngineUnavailable(self.where, operation=operation, reason="it is not open", key=key)
+
+    def _steps(self, key: str, operation: str) -> Steps:
+        self._require_open(key, operation)
         return Steps(_Rows(self.shared, key, self._clock), key, self._worker, now=self._clock.monotonic())
 
     def _told(self, steps: Steps, answer: _T) -> _T:

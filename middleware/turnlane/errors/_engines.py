@@ -8,11 +8,13 @@ __all__ = ("EngineUnavailable", "OutcomeUnknown")
 class EngineUnavailable(LaneError, ConnectionError):
     """The engine could not be reached, or used: nothing was done. `key` names the lane, empty where none is meant.
 
-    A running turn ends with it whose lease could not be renewed, or has ended while its process stood still.
+    A running turn ends with it whose lease could not be renewed, or has ended while its process stood still: `turn` is
+    its id then, and else None.
     """
 
-    def __init__(self, where: str, *, operation: str, reason: str, key: str = "") -> None:
+    def __init__(self, where: str, *, operation: str, reason: str, key: str = "", turn: str | None = None) -> None:
         self.key = key
+        self.turn: str | None = turn
         self.where: str = where
         self.operation: str = operation
         self.reason: str = reason

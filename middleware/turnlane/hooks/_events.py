@@ -12,6 +12,7 @@ __all__ = (
     "DuplicateRefused",
     "DuplicateReplayed",
     "Event",
+    "LaneLost",
     "PromptReacquired",
     "PromptReleased",
     "SessionMinted",
@@ -90,7 +91,7 @@ class TurnSlow(_KeyEvent):
 class TurnFinished(_KeyEvent):
     """A turn that had started has let its lane go: the record that answers "same key, which session?".
 
-    `outcome` is one of completed, failed, cancelled, interrupted, timed_out. `ran` and `waited` are
+    `outcome` is one of completed, failed, cancelled, interrupted, timed_out, lost. `ran` and `waited` are
     seconds. `session_id` and `session_is_new` are None where no session was resolved.
     """
 
@@ -123,6 +124,14 @@ class TurnInterruption(_KeyEvent):
     turn: str
     by: str | None
     grace: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLost(_KeyEvent):
+    """A running turn is cancelled, because another may have its lane: `engine` has taken its process for dead."""
+
+    turn: str
+    engine: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

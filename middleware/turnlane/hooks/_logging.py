@@ -6,6 +6,7 @@ from turnlane.hooks._dispatcher import Hooks
 from turnlane.hooks._events import (
     DuplicateRefused,
     DuplicateReplayed,
+    LaneLost,
     SessionMinted,
     TakeoverFound,
     TranscriptAdopted,
@@ -40,10 +41,11 @@ class LoggingHook:
         return f"<LoggingHook {self._logger.name}>"
 
     def register(self, hooks: Hooks) -> None:
-        """Listen to how turns end, where messages went, to interruptions, duplicates, new sessions, unowned edits."""
+        """Listen to how turns end, where messages went, to interruptions, lost lanes, duplicates, sessions, edits."""
         hooks.on(TurnFinished, self._finished)
         hooks.on(TurnRefused, self._refused)
         hooks.on(TurnInterruption, self._interruption)
+        hooks.on(LaneLost, self._lost)
         hooks.on(TurnCoalescing, self._redirected)
         hooks.on(TurnSteering, self._redirected)
         hooks.on(DuplicateReplayed, self._replayed)
@@ -87,6 +89,15 @@ class LoggingHook:
             event.turn,
             event.by or "operator",
             event.grace,
+        )
+
+    def _lost(self, event: LaneLost) -> None:
+        self._logger.warning(
+            "lane_lost key=%s turn=%s engine=%s",
+            event.key_digest,
+            event.turn,
+            event.engine,
+            extra=_attributes(event.key_digest, None, event.turn, "lost"),
         )
 
     def _replayed(self, event: DuplicateReplayed) -> None:

@@ -19,6 +19,7 @@ from turnlane.keys._contract import (
     is_scoped,
     needs_body,
     param_of,
+    require_key,
 )
 from turnlane.keys._presets import a2a, adk, ag_ui, agent_os, openai_chat, openai_responses, openclaw
 from turnlane.keys._scope import cookie, header, path, query, raw_headers, route_path
@@ -55,6 +56,7 @@ __all__ = (
     "principal_of_key",
     "query",
     "raw_headers",
+    "require_key",
     "route_path",
     "scoped_by",
 )

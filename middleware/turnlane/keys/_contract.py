@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from inspect import isawaitable
 from typing import Any, Protocol
 
-from turnlane.errors import SessionKeyInvalid
+from turnlane.errors import SessionKeyInvalid, SessionKeyRequired
 
 __all__ = (
     "MAX_KEY_BYTES",
@@ -21,6 +21,7 @@ __all__ = (
     "is_scoped",
     "needs_body",
     "param_of",
+    "require_key",
     "settle",
 )
 
@@ -162,6 +163,21 @@ def canonical(raw: str, param: str) -> str | None:
     if raw.isascii() and raw.isprintable() and " " not in raw and 0 < len(raw) <= MAX_KEY_BYTES:
         return raw
     return _canonical_any(raw, param)
+
+
+def require_key(key: object) -> str:
+    """Return the canonical form of a session key that was given to a call.
+
+    Raises:
+        SessionKeyInvalid: it is no text, or as `canonical`.
+        SessionKeyRequired: it is blank.
+    """
+    if not isinstance(key, str):
+        raise SessionKeyInvalid("key", reason=f"it is {key!r}, not text")
+    found = canonical(key, "key")
+    if found is None:
+        raise SessionKeyRequired("key")
+    return found
 
 
 def _canonical_any(raw: str, param: str) -> str | None:

@@ -170,7 +170,9 @@ class Endings:
             return None
         if ending.lost:
             reason = "its lease has ended, or could not be renewed in time"
-            return errors.EngineUnavailable(ending.lost, operation="keep the lane", reason=reason, key=turn.key)
+            return errors.EngineUnavailable(
+                ending.lost, operation="keep the lane", reason=reason, key=turn.key, turn=turn.id
+            )
         if ending.kind == "interrupt":
             return errors.TurnInterrupted(turn.key, turn=turn.id, into=ending.by, running=True)
         return errors.TurnTimeout(turn.key, turn=turn.id, turn_timeout=ending.seconds)

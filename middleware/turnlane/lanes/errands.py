@@ -3,9 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-__all__ = ("Errands",)
+__all__ = ("Begun", "Errands", "begin")
+
+_T = TypeVar("_T")
 
 Job = Callable[[], Coroutine[Any, Any, object]]
 Then = Callable[[Any], None]
@@ -16,7 +18,7 @@ class _Errand(NamedTuple):
     then: Then
 
 
-class _Begun:
+class Begun:
     """A coroutine that has come to its first wait outside of a task, to be awaited to its end in one."""
 
     __slots__ = ("_coroutine", "_waits_for")
@@ -65,6 +67,10 @@ class Errands:
         """Whether nothing is on its way."""
         return not self._tasks
 
+    def is_free(self, key: str) -> bool:
+        """Tell whether a step with this key would be begun where it is asked for."""
+        return self._immediate and key not in self._waiting
+
     def run(self, key: str, job: Job, then: Then) -> None:
         """Do a step when those asked for before it with this key are done, and call `then` with what it returns.
 
@@ -81,36 +87,53 @@ class Errands:
         if not self._immediate:
             self._start(key, coroutine, then)
             return
-        done, found = _sent(coroutine, None)
-        if done:
-            then(found)
+        found = begin(coroutine)
+        if isinstance(found, Begun):
+            self._start(key, found, then)
         else:
-            self._start(key, _Begun(coroutine, found), then)
+            then(found)
 
-    async def finish(self, timeout: float) -> None:
-        """Wait until nothing is on its way, so many seconds at most; what is left then is cancelled."""
-        while self._tasks:
+    async def finish(self, timeout: float, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait until nothing is on its way, so many seconds at most; what is left then is cancelled.
+
+        Where `until` says so it is waited for no longer, and nothing is cancelled.
+        """
+        while self._tasks and not until():
             done, pending = await asyncio.wait(self._tasks, timeout=timeout)
-            if not done:
+            if not done and not until():
                 for task in pending:
                     task.cancel()
                 await asyncio.wait(pending)
                 self._waiting.clear()
                 return
 
-    def _start(self, key: str, first: "Coroutine[Any, Any, object] | _Begun", then: Then) -> None:
+    def _start(self, key: str, first: "Coroutine[Any, Any, object] | Begun", then: Then) -> None:
         self._waiting[key] = deque()
         task = self._loop.create_task(self._go_on(key, first, then))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _go_on(self, key: str, first: "Coroutine[Any, Any, object] | _Begun", then: Then) -> None:
+    async def _go_on(self, key: str, first: "Coroutine[Any, Any, object] | Begun", then: Then) -> None:
         waiting = self._waiting[key]
         then(await first)
         while waiting:
             errand = waiting.popleft()
             errand.then(await errand.job())
         del self._waiting[key]
+
+
+def begin(coroutine: Coroutine[Any, Any, _T]) -> "_T | Begun":
+    """Run a coroutine up to its first wait; return what it has returned, if it did not wait at all.
+
+    Raises:
+        BaseException: what it raised.
+    """
+    try:
+        waits_for = coroutine.send(None)
+    except StopIteration as ended:
+        found: _T = ended.value
+        return found
+    return Begun(coroutine, waits_for)
 
 
 def _sent(coroutine: Coroutine[Any, Any, object], value: object) -> tuple[bool, Any]:

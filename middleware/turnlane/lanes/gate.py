@@ -12,7 +12,7 @@ is cancelled between hand-over and wake-up passes the lane on, and nobody can sl
 import asyncio
 
 from turnlane import errors
-from turnlane.hooks import TurnQueued
+from turnlane.hooks import DrainStarted, TurnQueued
 from turnlane.lanes.capacity import principal_of
 from turnlane.lanes.chains import add_nested, chain_of, cycle, lender_of
 from turnlane.lanes.coalescing import Coalescing
@@ -85,7 +85,7 @@ class Gate(Coalescing):
             if turn_timeout is not None:
                 if turn.running:
                     self.endings.arm_timeout(turn, turn_timeout)
-                else:
+                elif turn._state is WAITING:  # and was not refused, or told, by an engine that answers at once
                     self.endings.timeouts[turn] = turn_timeout
             return turn
         self._start_at_once(turn, turn_timeout)
@@ -212,6 +212,40 @@ class Gate(Coalescing):
         """Ask the running turn of a key to stop; tell whether there was one that had not been asked before."""
         holder = self.table.holders.get(key)
         return holder is not None and holder.running and self.endings.interrupt(holder, by=None, grace=grace)
+
+    def set_draining(self, draining: bool) -> None:
+        """Refuse new turns from now on, and end every wait but of turns nested in a running one; or stop refusing."""
+        if not draining:
+            self.draining: bool = False
+            self.look_guarded()
+            return
+        if not self.draining:
+            self.draining = True
+            self.look_guarded()
+            if self.hooks.wants(DrainStarted):
+                self.hooks.emit(DrainStarted(running=len(self.table.holders), waiting=self.table.waiting))
+        for line in list(self.table.lines.values()):
+            # From the end, so that nobody moves up to a lane that is free but for a window.
+            for turn in reversed([waiter.turn for waiter in line]):
+                if not self.is_nested(turn):
+                    self.expel(turn, errors.LanesDraining(line.key), "draining")
+
+    async def drained(self, timeout: float | None) -> None:
+        """Return when no turn runs here any more, or so many seconds are over."""
+        if not self.table.holders or timeout == 0:
+            return
+        ended = asyncio.Event()
+        self.drains.append(ended)
+        self.look_guarded()  # the short way out does not look for drains
+        try:
+            async with asyncio.timeout(timeout):
+                await ended.wait()
+        except TimeoutError:
+            pass
+        finally:
+            if ended in self.drains:
+                self.drains.remove(ended)
+            self.look_guarded()
 
     async def aclose(self) -> None:
         """Let go of what lanes that others share need."""

@@ -31,13 +31,13 @@ class Home(ABC):
     be taken back before the next one runs), `draining`, `closed_in` (the loop of
     `Lanes.aclose`), `guarded` (true when the short ways in and out are not open: a cap, a pause or a drain), `drains`
     (of the drains that wait; set when the last running turn ends); `_loop` and `_thread`, and with them `_deadlines`
-    and `_endings`, made when needed; `turn_id_prefix`, `chain_secret` and `_wall_offset`, drawn at the first use in a
+    and `_endings`, made when needed; `turn_id_prefix`, `_secret` and `_wall_offset`, drawn at the first use in a
     process.
     """
 
     def __init__(self, *, limits: Limits, hooks: Hooks, clock: Clock, slow_after: float | None) -> None:
         self.turn_id_prefix: str = ""
-        self.chain_secret: bytes = b""
+        self._secret = b""
         self.hooks: Hooks = hooks
         self.table: Table = Table(limits)
         self.outcomes: Outcomes = Outcomes(hooks)
@@ -56,6 +56,11 @@ class Home(ABC):
         self._thread = 0
         self._deadlines: Deadlines | None = None
         self._endings: Endings | None = None
+
+    @property
+    def chain_secret(self) -> bytes:
+        """What the ids of turns are sealed with where they travel in a header; empty before the first turn."""
+        return self._secret
 
     def look_guarded(self) -> None:
         """Open the short ways in and out, or close them, as things are now."""
@@ -143,7 +148,7 @@ class Home(ABC):
             # The wall clock is read once and carried on by the monotonic one: no step of it moves a token.
             self._wall_offset = self._wall_ns() / 1e9 - self._monotonic()
             self.turn_id_prefix = f"turn-{secrets.token_hex(6)}-"
-            self.chain_secret = secrets.token_bytes(32)
+            self._secret = secrets.token_bytes(32)
         self._deadlines = self._endings = None
         self.drains = []
         if self._slow_after is not None:

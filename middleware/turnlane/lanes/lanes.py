@@ -5,55 +5,26 @@
 
 import asyncio
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable
 from types import TracebackType
 from typing import Any, Self
 
-from turnlane import errors
 from turnlane.arguments import optional_seconds, seconds
 from turnlane.clock import Clock
 from turnlane.engines.base import Engine
 from turnlane.engines.choosing import maker_of, where_of
-from turnlane.hooks import DrainStarted, Hooks
-from turnlane.keys import canonical
+from turnlane.hooks import Hooks
+from turnlane.keys import require_key
+from turnlane.lanes.everywhere import drain_everywhere, undrain_everywhere, views_everywhere
 from turnlane.lanes.gate import Gate
 from turnlane.lanes.limits import Limits
 from turnlane.lanes.scope import TurnScope
 from turnlane.lanes.shared import SharedGate
+from turnlane.lanes.snapshots import LaneSnapshot, LanesStatistics, snapshot_of_table, snapshot_of_views
 from turnlane.policies import Coalesce, Enqueue, Policy, Rollback, Steer, policy_from_setting
 from turnlane.turns.talk import Talk
 
-__all__ = ("LaneSnapshot", "Lanes", "LanesStatistics", "TurnSnapshot")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LanesStatistics:
-    """What the lanes do at one moment. `totals` counts turns by outcome since the lanes were made."""
-
-    lanes: int
-    running: int
-    waiting: int
-    totals: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnSnapshot:
-    """A turn at one moment: `age` is the seconds it has run, or waited."""
-
-    turn: str
-    age: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneSnapshot:
-    """A lane at one moment: who holds it, since when (seconds since the epoch), who waits in which order."""
-
-    key: str
-    holder: TurnSnapshot | None
-    since: float | None
-    waiting: tuple[TurnSnapshot, ...]
-    paused: bool
+__all__ = ("Lanes",)
 
 
 class Lanes:
@@ -193,7 +164,7 @@ class Lanes:
         principal: Hashable = None,
     ) -> TurnScope:
         """Do the same for a runtime, which gives the turn what its policy needs before it runs."""
-        found = _canonical(key)
+        found = require_key(key)
         hash(principal)
         chosen = self.policy if policy is None else policy_from_setting(policy)
         timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True) or self.turn_timeout
@@ -205,58 +176,57 @@ class Lanes:
     def pause(self, key: str) -> None:
         """Let no further turn of this key start until `resume`; who runs goes on, who arrives waits."""
         self.gate.require_thread()
-        self.gate.pause(_canonical(key))
+        self.gate.pause(require_key(key))
 
     def resume(self, key: str) -> None:
         """Undo `pause`."""
         self.gate.require_thread()
-        self.gate.resume(_canonical(key))
+        self.gate.resume(require_key(key))
 
     def interrupt(self, key: str, *, grace: float = 5.0) -> bool:
         """Ask the running turn of a key to stop, and cancel it after `grace` seconds; those who wait move up.
 
         Returns:
-            Whether there was a running turn that had not been asked before.
+            Whether there was a running turn that had not been asked before: in this process, where several share the
+            lanes. One that runs in another is asked all the same, a moment later.
         """
         self.gate.require_thread()
-        return self.gate.interrupt(_canonical(key), grace=seconds("grace", grace))
+        return self.gate.interrupt(require_key(key), grace=seconds("grace", grace))
 
-    async def drain(self, timeout: float | None = None) -> int:
+    async def drain(self, timeout: float | None = None, *, everywhere: bool = False) -> int:
         """Refuse new turns from now on, end every wait with `LanesDraining`, let running turns end.
 
         Turns nested in a running one are still served: it could not end without them.
 
         Args:
             timeout: seconds to wait for the running turns. None: as long as they take.
+            everywhere: have all processes do so that share these lanes and are up now; those that start later take
+                turns.
 
         Returns:
-            How many turns still run.
+            How many turns still run; with `everywhere`, in all processes.
+
+        Raises:
+            EngineUnavailable, OutcomeUnknown: with `everywhere`, the engine does not answer; this process drains.
         """
         gate = self.gate
         gate.require_thread()
-        if not gate.draining:
-            gate.draining = gate.guarded = True
-            if self.hooks.wants(DrainStarted):
-                self.hooks.emit(DrainStarted(running=len(gate.table.holders), waiting=gate.table.waiting))
-        for line in list(gate.table.lines.values()):
-            # From the end, so that nobody moves up to a lane that is free but for a window.
-            for turn in reversed([waiter.turn for waiter in line]):
-                if not gate.is_nested(turn):
-                    gate.expel(turn, errors.LanesDraining(line.key), "draining")
-        if gate.table.holders and timeout != 0:
-            ended = asyncio.Event()
-            gate.drains.append(ended)
-            gate.guarded = True  # the short way out does not look for drains
-            try:
-                async with asyncio.timeout(timeout):
-                    await ended.wait()
-            except TimeoutError:
-                pass
-            finally:
-                if ended in gate.drains:
-                    gate.drains.remove(ended)
-                self.gate.look_guarded()
+        gate.set_draining(True)
+        if everywhere and isinstance(gate, SharedGate):
+            return await drain_everywhere(gate, timeout)
+        await gate.drained(timeout)
         return len(gate.table.holders)
+
+    async def undrain(self, *, everywhere: bool = False) -> None:
+        """Take new turns again; with `everywhere`, in all processes that share these lanes and are up now.
+
+        Raises:
+            EngineUnavailable, OutcomeUnknown: with `everywhere`, the engine does not answer; this process takes turns.
+        """
+        self.gate.require_thread()
+        self.gate.set_draining(False)
+        if everywhere and isinstance(self.gate, SharedGate):
+            await undrain_everywhere(self.gate)
 
     def statistics(self) -> LanesStatistics:
         """Return what the lanes do now."""
@@ -269,34 +239,21 @@ class Lanes:
         )
 
     def snapshot(self) -> tuple[LaneSnapshot, ...]:
-        """Return every lane that lives now, by key."""
-        table, now, wall = self.gate.table, self.clock.monotonic(), self.clock.wall()
-        lanes: list[LaneSnapshot] = []
-        for key in sorted(table.holders.keys() | table.lines.keys()):
-            holder, line = table.holders.get(key), table.lines.get(key)
-            waiting = [TurnSnapshot(turn=waiter.turn.id, age=now - waiter.turn._started) for waiter in (line or ())]
-            age = None if holder is None else now - holder._started
-            lanes.append(
-                LaneSnapshot(
-                    key=key,
-                    holder=None if holder is None or age is None else TurnSnapshot(turn=holder.id, age=age),
-                    since=None if age is None else wall - age,
-                    waiting=tuple(waiting),
-                    paused=line is not None and line.paused,
-                )
-            )
-        return tuple(lanes)
+        """Return every lane that lives now in this process, by key."""
+        return snapshot_of_table(self.gate.table, now=self.clock.monotonic(), wall=self.clock.wall())
+
+    async def snapshot_everywhere(self) -> tuple[LaneSnapshot, ...]:
+        """Return every lane that lives now in any process that shares these lanes, by key.
+
+        Raises:
+            EngineUnavailable: the engine does not answer.
+        """
+        if isinstance(self.gate, SharedGate):
+            self.gate.require_thread()
+            return snapshot_of_views(await views_everywhere(self.gate), wall=self.clock.wall())
+        return self.snapshot()
 
     def expected_wait(self, ahead: int) -> float:
         """Estimate the seconds until `ahead` turns have ended, from how long turns took that others waited for."""
         mean = self.gate.outcomes.mean_turn
         return math.inf if mean is None else mean * max(ahead, 1)
-
-
-def _canonical(key: object) -> str:
-    if not isinstance(key, str):
-        raise errors.SessionKeyInvalid("key", reason=f"it is {key!r}, not text")
-    found = canonical(key, "key")
-    if found is None:
-        raise errors.SessionKeyRequired("key")
-    return found

@@ -20,11 +20,13 @@ logger: logging.Logger = logging.getLogger("turnlane.lanes")
 WEIGHT_OF_NEWEST = 0.2
 
 
-def outcome_of(error: BaseException | None) -> str:
+def outcome_of(turn: Turn, error: BaseException | None) -> str:
     """Name how a turn ended by what left it."""
     match error:
         case None:
             return "completed"
+        case errors.EngineUnavailable() if turn.lost:
+            return "lost"
         case errors.TurnInterrupted():
             return "interrupted"
         case errors.TurnTimeout():
@@ -57,7 +59,7 @@ class Outcomes:
         if error is None:
             self.completed += 1
         else:
-            self.others[outcome_of(error)] += 1
+            self.others[outcome_of(turn, error)] += 1
         if self._hooks.active and self._hooks.wants(TurnFinished):
             session = turn.session
             self._hooks.emit(
@@ -65,7 +67,7 @@ class Outcomes:
                     key=turn.key,
                     turn=turn.id,
                     token=turn.token,
-                    outcome=outcome_of(error),
+                    outcome=outcome_of(turn, error),
                     waited=turn.waited,
                     ran=ran,
                     session_id=None if session is None else session.id,

@@ -10,28 +10,39 @@ in whichever process. What the engine answers, and what it tells of its own acco
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
 from typing import cast
 
 from turnlane import errors
-from turnlane.clock import Clock
-from turnlane.engines.base import Answer, End, Engine, Full, Granted, Interrupted, Lost, Note, Offered, Over, Queued
-from turnlane.hooks import Hooks, TurnCoalescing, TurnQueued, TurnSteering
-from turnlane.lanes.attachment import Attachment, Failure, Step
+from turnlane.engines.base import (
+    Answer,
+    Ask,
+    Draining,
+    Engine,
+    Full,
+    Granted,
+    Interrupted,
+    Lost,
+    Offered,
+    Over,
+    Queued,
+    Told,
+)
+from turnlane.hooks import LaneLost, TurnCoalescing, TurnQueued, TurnSteering
+from turnlane.lanes.attachment import Failure, Step, Then
 from turnlane.lanes.capacity import principal_of
 from turnlane.lanes.chains import add_nested, chain_of, cycle
 from turnlane.lanes.endings import is_over
-from turnlane.lanes.gate import Gate
-from turnlane.lanes.limits import Limits
+from turnlane.lanes.errands import Begun
 from turnlane.lanes.line import Waiter
+from turnlane.lanes.shared_messages import readable, told
 from turnlane.lanes.shared_table import SharedTable
-from turnlane.lanes.standing import Standing, ask_of, whom_of
-from turnlane.lanes.table import Table
-from turnlane.lanes.wire import Unportable, decoded, encoded
-from turnlane.policies import Coalesce, Enqueue, Policy, Reject, Steer
-from turnlane.turns.talk import Steered, Talk
+from turnlane.lanes.short_ways import ShortWays
+from turnlane.lanes.standing import Standing, ask_of
+from turnlane.policies import Enqueue, Policy, Reject, Steer
+from turnlane.turns.chain import brought_items, sealed_with
 from turnlane.turns.turn import Ending, Turn, TurnState
 
 __all__ = ("SharedGate",)
@@ -41,43 +52,19 @@ logger: logging.Logger = logging.getLogger("turnlane.lanes")
 WAITING, RUNNING, ENDED = TurnState.WAITING, TurnState.RUNNING, TurnState.ENDED
 
 PATIENCE = 2.0  # seconds for which an arriving turn asks an engine again that does not answer
-PATIENCE_TO_LEAVE = 60.0  # seconds after which a lane is left to whoever finds its worker dead, where no lease runs
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
-class SharedGate(Gate):
+class SharedGate(ShortWays):
     """The lanes of this process that are shared with others.
 
-    Mutable, beside what `Gate` has: `standings` (by ticket, the turns the engine knows), `_closes` (from `aclose` until
-    the last turn has left).
-
-    Args:
-        make_engine: makes one that is not open.
+    Mutable and arguments: see `SharedMessages`.
     """
 
-    def __init__(
-        self,
-        *,
-        limits: Limits,
-        hooks: Hooks,
-        clock: Clock,
-        slow_after: float | None,
-        make_engine: Callable[[], Engine],
-    ) -> None:
-        super().__init__(limits=limits, hooks=hooks, clock=clock, slow_after=slow_after)
-        self.table: Table = SharedTable(limits)
-        self.look_guarded()
-        self.standings: dict[str, Standing] = {}
-        self._attachment = Attachment(make_engine, of=self, tell=self.tell, monotonic=clock.monotonic)
-        self._closes = False
-
-    def _is_guarded(self) -> bool:
-        return True
-
     @property
-    def engine(self) -> Engine:
-        """The engine, which may not be open yet."""
-        return self._attachment.engine
+    def chain_secret(self) -> bytes:
+        """The secret all processes share, so that each finds out who calls it."""
+        return self._attachment.secret or super().chain_secret
 
     async def aclose(self) -> None:
         """Close the engine, as soon as no turn of this process runs any more."""
@@ -88,25 +75,31 @@ class SharedGate(Gate):
     # -- arriving
 
     def _stand_in_line(self, turn: Turn, ancestor: Turn | None, policy: Policy) -> None:
-        chain = chain_of(turn) if turn._parent is not None or turn._chain is not None else []
-        closed = cycle(turn, chain)
+        is_called = turn._parent is not None or turn._chain is not None
+        chain = chain_of(turn) if is_called else []
+        closed = cycle(turn, chain) if chain else None
         if closed is not None:
             raise self._refuse(turn, errors.LaneReentry(turn.key, cycle=closed), "reentry")
-        self._require_room_for_principal(turn, ancestor, policy)
-        self._require_slot(turn, ancestor, policy)
-        if self._attachment.attach(self.loop):
-            self.standings = {}
-        self._closes = False
-        turn._wait = waiter = Waiter(turn, ancestor)
+        if self.table.limits.any:
+            self._require_room_for_principal(turn, ancestor, policy)
+            self._require_slot(turn, ancestor, policy)
+        # Of who was called from inside another turn the caller waits for an answer of its own.
+        alone = is_called and bool(chain or brought_items(turn))
+        engine = None if alone else self._attachment.ready(turn.key, self._loop)
+        if engine is None and self._attachment.attach(self.loop):
+            self.standings.clear()
+        self._closes = self._closes and self.draining  # what runs yet may need others to come to its end
+        ask = ask_of(turn, policy, worker=self._attachment.worker, alone=alone)
+        standing = Standing(turn, policy, ask)
+        self._attachment.renew_from_now_on()
+        if engine is not None and self._is_started_at_once(standing, engine):
+            return
+        standing.waiter = turn._wait = waiter = Waiter(turn, ancestor)
         waiter.future = self.loop.create_future()
         self.hand_over(self.table.queue(waiter))  # who lacked nothing but a slot may be lent the one of this chain
         if chain:
             add_nested(turn, chain)
-        standing = Standing(
-            turn, waiter, policy, ask_of(turn, policy, worker=self._attachment.worker, alone=bool(chain))
-        )
-        self.standings[turn.id] = standing
-        self._attachment.renew_from_now_on()
+        self.standings[ask.ticket] = standing
         try:
             self._come(standing)
         except BaseException as error:  # of a listener, which may not keep a lane from going on
@@ -127,23 +120,45 @@ class SharedGate(Gate):
             raise self._refuse(turn, self._shortage(turn), "capacity")
 
     def _come(self, standing: Standing) -> None:
-        turn, ask = standing.turn, standing.ask
+        turn, first, standing.first = standing.turn, standing.first, None
+        if first is not None:
+            standing.asked_at = self._monotonic()  # a moment ago
+        if first is not None and not isinstance(first, Begun):
+            self._answered(standing, first)
+            return
         self._attachment.ask(
             turn.key,
             "acquire a lane",
-            lambda engine: engine.acquire(turn.key, ask),
+            partial(self._acquire, standing),
             partial(self._answered, standing),
             patience=PATIENCE,
             needed=lambda: turn._state is WAITING and not standing.over,
+            begun=first,
         )
 
-    def _answered(self, standing: Standing, answer: Answer | Failure | None) -> None:
+    def _acquire(self, standing: Standing, engine: Engine) -> Awaitable[object]:
+        turn, ask = standing.turn, standing.ask
+        if standing.asked_at is not None:
+            ask = replace(ask, again=True)
+        standing.asked_at = self._monotonic()
+        items = brought_items(turn)
+        return self._acquire_called(items, turn.key, ask, engine) if items else engine.acquire(turn.key, ask)
+
+    async def _acquire_called(self, items: set[str], key: str, ask: Ask, engine: Engine) -> Answer | errors.LaneReentry:
+        """Come to a lane, unless whoever has it waits for this turn: then it does so all the while."""
+        callers = sealed_with(self.chain_secret, items)
+        for view in await engine.look(key) if callers else ():
+            if view.holder is not None and view.holder.ticket in callers:
+                return errors.LaneReentry(key, cycle=(key,))
+        return await engine.acquire(key, ask)
+
+    def _answered(self, standing: Standing, answer: Answer | errors.LaneReentry | Failure | None) -> None:
         turn, waiter, key = standing.turn, standing.waiter, standing.turn.key
         match answer:
             case Granted():
-                self._granted(answer)
+                self._heard_of_grant(standing, answer)
             case Queued(ahead=ahead, number=number, look_after=look_after):
-                standing.number = number
+                standing.known, standing.number = True, number
                 self._queued(standing, ahead, look_after)
             case Full(ahead=ahead, together=together):
                 standing.over = True
@@ -155,6 +170,8 @@ class SharedGate(Gate):
                     self.expel(turn, errors.LaneFull(key, waiting=waiting, max_waiting=most), "full")
             case Over():
                 self._over(answer)
+            case errors.LaneReentry():
+                self.expel(turn, answer, "reentry")
             case errors.EngineUnavailable():
                 standing.over = True
                 self.expel(turn, answer, "engine_unavailable")
@@ -165,6 +182,11 @@ class SharedGate(Gate):
             case None:
                 pass  # it has left already
         waiter.hinted = waiter.hinted or self._is_hinted(standing)
+
+    def _heard_of_grant(self, standing: Standing, answer: Granted) -> None:
+        standing.known = True
+        if not self._attachment.may_have_ended(standing.asked_at or 0.0):  # else it is told again, if it still is so
+            self._granted(answer)
 
     def _queued(self, standing: Standing, ahead: int, look_after: float | None) -> None:
         turn, waiter = standing.turn, standing.waiter
@@ -191,11 +213,12 @@ class SharedGate(Gate):
 
     # -- what the engine tells
 
-    def tell(self, note: Note) -> None:
-        """Do what the engine tells to the turn it is about."""
+    def tell(self, note: Told) -> None:
+        """Do what the engine tells to the turn it is about, or to all."""
         match note:
             case Granted():
-                self._granted(note)
+                if not self._attachment.is_late:  # else it is told again, if it still is so
+                    self._granted(note)
             case Over():
                 self._over(note)
             case Interrupted():
@@ -204,12 +227,14 @@ class SharedGate(Gate):
                 self._offered(note)
             case Lost():
                 self._lost(note)
+            case Draining(draining=draining):
+                self.set_draining(draining)
 
     def _granted(self, note: Granted) -> None:
         standing = self.standings.get(note.ticket)
         if standing is None or standing.turn._state is not WAITING or standing.granted is not None:
             return  # it has left, which passes the lane on; or it knows
-        standing.granted, waiter = note, standing.waiter
+        standing.granted, standing.known, waiter = note, True, standing.waiter
         if note.carried or note.dropped:
             waiter.absorbed = []  # so that `begin_carrying` is called when nothing else keeps it from running
         self.hand_over(cast("SharedTable", self.table).grant(waiter))
@@ -244,7 +269,7 @@ class SharedGate(Gate):
             self.expel(
                 turn,
                 errors.TurnCoalesced(
-                    turn.key, turn=turn.id, into=note.into, result=standing.result or _readable(note.payload)
+                    turn.key, turn=turn.id, into=note.into, result=standing.result or readable(note.payload)
                 ),
                 "coalesced",
             )
@@ -257,41 +282,17 @@ class SharedGate(Gate):
 
     def _interrupted(self, note: Interrupted) -> None:
         standing = self.standings.get(note.ticket)
-        if standing is None or not standing.turn.running:
+        if standing is None:
             return
         turn = standing.turn
+        if turn._state is WAITING and standing.granted is not None and note.by:  # it has the lane, and no running slot
+            error = errors.TurnInterrupted(turn.key, turn=turn.id, into=note.by, running=False)
+            self.loop.call_soon(self.expel, turn, error, "superseded")  # which asks for a step
+        if not turn.running:
+            return
         self.endings.interrupt(turn, by=note.by or None, grace=note.grace)
         if note.rollback and turn._end is not None and not turn._end.over:
             turn._end.undone = True
-
-    def _offered(self, note: Offered) -> None:
-        standing, sender = self.standings.get(note.ticket), self.standings.get(note.by)
-        if standing is None or not standing.turn.running or standing.turn.interrupted:
-            return
-        holder = standing.turn
-        if note.whom != whom_of(holder, worker=self._attachment.worker):
-            return
-        if sender is not None and sender.turn._talk is not None:
-            message = sender.turn._talk.message
-        else:
-            message = _readable(note.payload)
-        if message is None:
-            return  # only the other process can read it: it becomes a turn of its own
-        waits = partial(self._waits, note.by, holder)
-        holder.steering.offer(Steered(message, note.by, waits=waits, finish=partial(self._answers, note.by, holder)))
-
-    def _waits(self, ticket: str, holder: Turn) -> bool:
-        """Tell whether the sender of an offered message may still wait; of another process, as far as is known here."""
-        sender = self.standings.get(ticket)
-        return holder.running and (
-            not ticket.startswith(self.turn_id_prefix) or (sender is not None and sender.turn._state is WAITING)
-        )
-
-    def _answers(self, ticket: str, holder: Turn) -> bool:
-        if not self._waits(ticket, holder):
-            return False
-        self._settle(holder, [End(ticket, "steered")])
-        return True
 
     def _lost(self, note: Lost) -> None:
         standing = self.standings.get(note.ticket)
@@ -299,16 +300,26 @@ class SharedGate(Gate):
             return
         if standing.turn.running:
             self.lose(standing)
-        elif standing.turn._state is WAITING:  # it comes again, with the number it had
-            standing.granted, standing.ask = None, replace(standing.ask, number=standing.number)
+        elif standing.turn._state is WAITING:
+            self._revoke(standing)
+            standing.come_again()
             self._come(standing)
 
     def lose(self, standing: Standing) -> None:
-        """Cancel a running turn: others may have its lane."""
+        """Cancel a running turn: others may have its lane. One that waits for a running slot has its lane no more."""
         turn = standing.turn
+        if turn._state is WAITING:
+            self._revoke(standing)
         if turn.running and not turn.lost:
             logger.warning("lane_lost turn=%s engine=%s", turn.id, self.engine.where)
             self.endings.lose(turn, self.engine.where)
+            if self.hooks.active and self.hooks.wants(LaneLost):
+                self.hooks.emit(LaneLost(key=turn.key, turn=turn.id, engine=self.engine.where))
+
+    def _revoke(self, standing: Standing) -> None:
+        if standing.granted is not None:
+            standing.granted = None
+            cast("SharedTable", self.table).revoke(standing.waiter)
 
     # -- leaving
 
@@ -319,10 +330,13 @@ class SharedGate(Gate):
         self.hand_over(self.table.promote(turn.key))
         standing = self.standings.pop(turn.id, None)
         if standing is not None and not standing.over:
-            self._leave_line(turn.key, turn.id)
+            self._leave_line(turn.key, turn.id, owes=None)  # it may have been granted the lane meanwhile
 
     def leave(self, turn: Turn, exc: BaseException | None) -> BaseException | None:
         """Let the lane go here, and have the engine told, behind what it was told before."""
+        if exc is None and turn._end is None and turn._talk is None and not self.hooks.active and self._is_alone(turn):
+            self._leave_at_once(turn)
+            return None
         replacement = super().leave(turn, exc)
         if turn._state is not ENDED:
             return replacement
@@ -333,14 +347,26 @@ class SharedGate(Gate):
             self._leave_line(turn.key, turn.id, owes=owes, scatter=standing.scatter)
         return replacement
 
-    def _leave_line(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
-        """Tell the engine. Where it does not answer, again and again, and nobody waits behind that."""
-        self._leave(key, ticket, owes, scatter, pause=FIRST_PAUSE, until=math.inf)
+    def _leave_line(
+        self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False, begun: Begun | None = None
+    ) -> None:
+        """Tell the engine. If it does not answer, again and again, at most for a lease; nobody waits behind that."""
+        self._leave(key, ticket, owes, scatter, pause=FIRST_PAUSE, until=math.inf, begun=begun)
 
-    def _leave(self, key: str, ticket: str, owes: bool, scatter: bool, *, pause: float, until: float) -> None:
+    def _leave(
+        self,
+        key: str,
+        ticket: str,
+        owes: bool | None,
+        scatter: bool,
+        *,
+        pause: float,
+        until: float,
+        begun: Begun | None = None,
+    ) -> None:
         def heard(failure: Failure | None) -> None:
             if failure is not None and ticket:
-                patience = self.engine.lease or PATIENCE_TO_LEAVE
+                patience = self.engine.lease or math.inf  # then the lane is free all the same, if ever it is
                 give_up = min(until, self._monotonic() + patience)
                 if self._monotonic() < give_up:
                     following = min(2 * pause, LONGEST_PAUSE)
@@ -351,7 +377,7 @@ class SharedGate(Gate):
             self._close_if_idle()
 
         leave = partial(_left, key, ticket, owes, scatter)
-        self._attachment.ask(key, "leave a lane", leave, heard, patience=0.0)
+        self._attachment.ask(key, "leave a lane", leave, heard, patience=0.0, begun=begun)
 
     def _close_if_idle(self) -> None:
         if self._closes and not self.table.holders:
@@ -359,91 +385,29 @@ class SharedGate(Gate):
             closing = self.loop.create_task(self._attachment.aclose())
             closing.add_done_callback(_heard)
 
-    # -- messages of others
-
-    def carry(self, turn: Turn, waiter: Waiter) -> None:
-        """Take over the messages of those whose tickets were granted the lane with this one."""
-        standing, talk, policy = self.standings.get(turn.id), turn._talk, None
-        if standing is not None:
-            policy = standing.policy
-        if standing is None or standing.granted is None or talk is None or not isinstance(policy, Coalesce):
-            return
-        talk.dropped = tuple(_readable(payload) for payload in standing.granted.dropped)
-        waiter.absorbed = None
-        carried = standing.granted.carried
-        if not carried:
-            return
-        messages = (*(self._message_of(each.ticket, each.payload) for each in carried), *talk.messages)
-        try:
-            message = talk.message if policy.merge is None else policy.merge(messages)
-            if policy.merge is not None and talk.require is not None:
-                talk.require(message)
-        except BaseException:
-            standing.scatter = True
-            raise
-        talk.messages, talk.message, talk.told, talk.shares = messages, message, True, policy.share_result
-        if policy.share_result:
-            standing.carried = carried
-        self._settle(turn, [End(each.ticket, "shared" if policy.share_result else "coalesced") for each in carried])
-
-    def _message_of(self, ticket: str, payload: bytes) -> object:
-        standing = self.standings.get(ticket)
-        if standing is not None and standing.turn._talk is not None:
-            return standing.turn._talk.message
-        return _readable(payload)
-
-    def end_talk(self, turn: Turn, talk: Talk) -> None:
-        """Tell those whose messages a turn took, or was offered, that it has ended."""
-        if talk.steering is not None:
-            talk.steering.close()
-        standing = self.standings.get(turn.id)
-        if standing is None or not standing.carried:
-            return
-        try:
-            payload = b"" if talk.result is None else encoded(talk.result)
-        except Unportable as error:
-            payload = b""
-            if any(each.ticket not in self.standings for each in standing.carried):
-                logger.warning("result_not_shared turn=%s: %s", turn.id, error)
-        for each in standing.carried:
-            if each.ticket in self.standings:
-                self.standings[each.ticket].result = talk.result  # as it is, where it need not travel
-        self._settle(turn, [End(each.ticket, "coalesced", payload) for each in standing.carried])
-
-    def let_go_of_absorbed(self, turn: Turn) -> list[Waiter]:
-        """Return nobody: what was carried stands in the engine's line."""
-        return []
-
-    def _settle(self, turn: Turn, ends: Sequence[End]) -> None:
-        """Tell the senders of messages; where the engine does not answer, they become turns of their own."""
-        self._attachment.ask(
-            turn.key,
-            "settle messages",
-            lambda engine: engine.settle(turn.key, turn.id, ends),
-            partial(_told, turn.id),
-            patience=PATIENCE,
-        )
-
     # -- operators
 
     def pause(self, key: str) -> None:
-        """Let no further turn of a key start, in any process."""
-        super().pause(key)
-        self._order(key, "pause a lane", lambda engine: engine.pause(key, True))
+        """Let no further turn of a key start, in any process; any may resume it."""
+        self.order(key, "pause a lane", lambda engine: engine.pause(key, True))
 
     def resume(self, key: str) -> None:
-        """Undo `pause`."""
-        super().resume(key)
-        self._order(key, "resume a lane", lambda engine: engine.pause(key, False))
+        """Undo `pause`, whichever process it was."""
+        self.order(key, "resume a lane", lambda engine: engine.pause(key, False))
 
     def interrupt(self, key: str, *, grace: float) -> bool:
         """Ask the running turn of a key to stop, in whatever process; tell whether it is one of this, not asked yet."""
         holder = self.table.holders.get(key)
         is_here = holder is not None and not is_over(holder) and (holder._end is None or holder._end.kind is None)
-        self._order(key, "interrupt a lane", lambda engine: engine.interrupt(key, grace=grace))
+        self.order(key, "interrupt a lane", lambda engine: engine.interrupt(key, grace=grace))
         return is_here
 
-    def _order(self, key: str, operation: str, step: Step) -> None:
+    def order(self, key: str, operation: str, step: Step, then: Then | None = None) -> None:
+        """Ask the engine for what no turn asks for; `then` hears of it as in `Attachment.ask`, else the log does.
+
+        Raises:
+            NotConfigured: no loop runs here, or these lanes are open in another.
+        """
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -451,23 +415,11 @@ class SharedGate(Gate):
         if loop is not self._loop:
             self.bind(loop)
         self._attachment.attach(loop)
-        self._attachment.ask(key, operation, step, partial(_told, operation), patience=PATIENCE)
+        self._attachment.ask(key, operation, step, then or partial(told, operation), patience=PATIENCE)
 
 
-def _left(key: str, ticket: str, owes: bool, scatter: bool, engine: Engine) -> Awaitable[None]:
+def _left(key: str, ticket: str, owes: bool | None, scatter: bool, engine: Engine) -> Awaitable[None]:
     return engine.leave(key, ticket, owes=owes, scatter=scatter)
-
-
-def _told(what: str, failure: object) -> None:
-    if isinstance(failure, Exception):
-        logger.warning("engine_not_told of=%s error=%s", what, failure)
-
-
-def _readable(payload: bytes) -> object:
-    try:
-        return decoded(payload) if payload else None
-    except Unportable:
-        return None
 
 
 def _heard(task: "asyncio.Task[None]") -> None:

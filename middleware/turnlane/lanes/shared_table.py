@@ -47,3 +47,10 @@ class SharedTable(Table):
             return []
         line.granted = waiter
         return self.promote(line.key)
+
+    def revoke(self, waiter: Waiter) -> None:
+        """Take a lane back from one who was granted it, and waits for a running slot."""
+        line = waiter.line
+        if isinstance(line, SharedLine) and line.granted is waiter:
+            line.granted = None
+            self._forget_if_empty(line)

@@ -5,8 +5,9 @@
 
 from dataclasses import dataclass, field, replace
 
-from turnlane.engines.base import Ask, Carried, Granted
+from turnlane.engines.base import Answer, Ask, Carried, Granted
 from turnlane.lanes.capacity import principal_of
+from turnlane.lanes.errands import Begun
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.wire import Unportable, digest, encoded
 from turnlane.policies import Coalesce, Enqueue, Interrupt, Policy, Reject, Rollback, Steer
@@ -17,23 +18,41 @@ __all__ = ("Standing", "ask_of", "whom_of")
 
 @dataclass(slots=True)
 class Standing:
-    """One turn of this process.
+    """One turn of this process; one that was granted its lane at once has no `waiter`.
 
-    Mutable: `number` (its place), `granted`, `carried` (those whose messages it has taken and who are not told yet),
-    `scatter` (those are to stand alone), `over` (the engine does not know it any more), `result` (what another turn of
-    this process shares with it).
+    Mutable: `first` (what the engine has said at once, or how far the first step has come), `asked_at` (when it was
+    asked for it last), `known` (it has said how it stands), `number` (its place), `granted`, `carried` (those whose
+    messages it has taken and who are not told yet), `scatter` (those are to stand alone), `over` (the engine does not
+    know it any more), `result` (what another turn of this process shares with it).
     """
 
     turn: Turn
-    waiter: Waiter
     policy: Policy
     ask: Ask
+    waiter: Waiter = field(init=False)
+    first: Answer | Begun | None = None
+    asked_at: float | None = None
+    known: bool = False
     number: int = 0
     granted: Granted | None = None
     carried: tuple[Carried, ...] = field(default=())
     scatter: bool = False
     over: bool = False
     result: object = None
+
+    @property
+    def token(self) -> int:
+        """The one it has its lane by; 0 while it waits for that."""
+        return 0 if self.granted is None else self.granted.token
+
+    def come_again(self) -> None:
+        """Ask for the place it had, which the engine has lost.
+
+        What it has done to others when it came is done. It stands alone: beside a message that has come meanwhile it
+        would take that one along, past others.
+        """
+        room = 0 if isinstance(self.policy, Reject) else None
+        self.ask = replace(self.ask, number=self.number, room=room, over="", steer=False, tag="")
 
 
 def ask_of(turn: Turn, policy: Policy, *, worker: str, alone: bool) -> Ask:

@@ -22,16 +22,17 @@ TO_GIVE_BACK = 2.0
 class Attempt:
     """Begins, does a job, commits; and says how far it came.
 
-    Mutable: `has_connection`; `is_committing`, from when the commit is asked for until it is answered; `result`, what
-    the job has returned.
+    Mutable: `has_connection`; `has_begun`, once the server has answered; `is_committing`, from when the commit is asked
+    for until it is answered; `result`, what the job has returned.
     """
 
-    __slots__ = ("_pool", "_schema", "has_connection", "is_committing", "result")
+    __slots__ = ("_pool", "_schema", "has_begun", "has_connection", "is_committing", "result")
 
     def __init__(self, pool: Pool, schema: str) -> None:
         self._pool = pool
         self._schema = schema
         self.has_connection: bool = False
+        self.has_begun: bool = False
         self.is_committing: bool = False
         self.result: object = None
 
@@ -41,8 +42,13 @@ class Attempt:
             return True
         return not last and (failed.is_repeatable or (failed.is_lost and self.has_connection))
 
-    async def run(self, job: Job[_T], begin: str) -> _T:
+    async def run(self, job: Job[_T], begin: str, *, begun: Callable[[], None]) -> _T:
         """Return what the job returns, once it is committed.
+
+        Args:
+            job: what is done.
+            begin: what the transaction begins with.
+            begun: called when the server has answered that.
 
         Raises:
             Unsettled: the commit was asked for, and no answer came.
@@ -54,6 +60,8 @@ class Attempt:
         try:
             with driving():
                 await connection.execute(begin)
+            self.has_begun = True
+            begun()
             result = await job(Transaction(connection, self._schema))
             self.result, self.is_committing = result, True
             with driving():

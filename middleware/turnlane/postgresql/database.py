@@ -10,7 +10,8 @@ from typing import TypeVar, cast
 from anyio import to_thread
 
 from turnlane.postgresql.attempt import Attempt, Job
-from turnlane.postgresql.driver import load_driver
+from turnlane.postgresql.driver import load_driver, require_driver
+from turnlane.postgresql.hosts import first_patience
 from turnlane.postgresql.migrations import Migration, migrate, migrations, require_known, version_of
 from turnlane.postgresql.pools import Pools
 from turnlane.postgresql.reasons import Failed, Refused, Unavailable, Unsettled
@@ -44,6 +45,7 @@ class Database:
 
     Raises:
         ValueError: the URL is none, or a number is out of its range. It does not show the URL.
+        NotConfigured: the driver is not installed.
     """
 
     def __init__(self, url: str, *, timeout: float = 10.0, pool_size: int = 5) -> None:
@@ -52,9 +54,11 @@ class Database:
             raise ValueError(f"timeout must be greater than 0 seconds, not {timeout!r}")
         if pool_size < 1:
             raise ValueError(f"pool_size must be at least 1, not {pool_size!r}")
+        require_driver(address.where)
         self.where: str = address.where
         self.schema: str = address.schema
         self._timeout = timeout
+        self._patience = first_patience(address.dsn, timeout)
         self._pools = Pools(address.dsn, size=pool_size, timeout=timeout)
         self._ready = False
 
@@ -113,10 +117,10 @@ class Database:
         for tries in count(1):
             pool = await self._pools.get()
             attempt = Attempt(pool, self.schema)
-            bound = asyncio.timeout_at(deadline)
+            bound = asyncio.timeout_at(deadline if tries > 1 else deadline - self._timeout + self._patience)
             try:
                 async with bound:
-                    return await attempt.run(job, begin)
+                    return await attempt.run(job, begin, begun=partial(bound.reschedule, deadline))
             except Failed as failed:
                 if failed.is_gone:
                     self._ready = False
@@ -127,10 +131,12 @@ class Database:
             except TimeoutError:
                 if not bound.expired():
                     raise  # of the job
+                await pool.expire_connections()
                 reason = f"there was no answer within {self._timeout:g} s"
                 if attempt.is_committing:
                     raise Unsettled(reason, attempt.result) from None
-                raise Unavailable(reason) from None
+                if attempt.has_begun or tries > 1 or self._patience == self._timeout:
+                    raise Unavailable(reason) from None
             await asyncio.sleep(random.uniform(0, LONGEST_PAUSE) if tries > 1 else 0)  # noqa: S311  no secret
         raise AssertionError
 

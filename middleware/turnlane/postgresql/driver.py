@@ -1,13 +1,15 @@
 """The one place that imports asyncpg, and what of it is used. It has no types of its own."""
 
 import importlib
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
+from turnlane.errors import NotConfigured
+from turnlane.postgresql.hosts import first_of, first_patience, hosts_of
 from turnlane.postgresql.reasons import Failed, Refused, reason_of
 
-__all__ = ("Connection", "Listening", "Pool", "driving", "listening_to", "load_driver", "pool_of")
+__all__ = ("Connection", "Listening", "Pool", "driving", "listening_to", "load_driver", "pool_of", "require_driver")
 
 IDLE_FOR = 60.0
 KEPT_STATEMENTS = 100
@@ -89,6 +91,20 @@ def _asyncpg() -> Any:
         raise Refused('PostgreSQL needs the package asyncpg: pip install "turnlane[postgresql]"') from None
 
 
+def require_driver(where: str) -> None:
+    """Import the driver where a database is named, which is mostly before there is an event loop to hold up.
+
+    Raises:
+        NotConfigured: it is not installed.
+    """
+    try:
+        _asyncpg()
+    except Refused:
+        raise NotConfigured(
+            f"{where} needs the package asyncpg; add it with: pip install 'turnlane[postgresql]'"
+        ) from None
+
+
 def load_driver() -> None:
     """Import the driver, which reads files.
 
@@ -121,7 +137,7 @@ async def pool_of(dsn: str, *, size: int, timeout: float, direct: bool = False) 
 
     settings = {} if "application_name=" in dsn else {"application_name": "turnlane"}
     if direct:
-        bound = str(max(1, round(timeout * 750)))  # milliseconds
+        bound = str(max(1, round(first_patience(dsn, timeout) * 750)))  # milliseconds
         settings |= {"default_transaction_isolation": "read committed", "default_transaction_read_only": "off"}
         settings |= {"statement_timeout": bound, "lock_timeout": bound}
     pool = asyncpg.create_pool(
@@ -134,6 +150,7 @@ async def pool_of(dsn: str, *, size: int, timeout: float, direct: bool = False) 
         max_cached_statement_lifetime=0,
         connection_class=BareConnection,
         server_settings=settings or None,
+        connect=_connecting_to(dsn),
     )
     return cast("Pool", await pool)
 
@@ -145,13 +162,35 @@ async def listening_to(dsn: str, *, timeout: float) -> Listening:
         dsn: where to connect to.
         timeout: seconds that connecting may take, and each statement.
     """
-    asyncpg = _asyncpg()
     settings = None if "application_name=" in dsn else {"application_name": "turnlane listens"}
     with driving():
-        connection = await asyncpg.connect(
+        connection = await _connecting_to(dsn)(
             dsn, timeout=timeout, command_timeout=timeout, statement_cache_size=0, server_settings=settings
         )
     return cast("Listening", connection)
+
+
+def _connecting_to(dsn: str) -> Callable[..., Awaitable[Any]]:
+    """Return what connects to the one host of a URL, or to that of several which takes writes.
+
+    The driver tries one after the other, and gives the first all the time there is.
+    """
+    connect = _asyncpg().connect
+    places = list(hosts_of(dsn))
+    if len(places) == 1:
+        return cast("Callable[..., Awaitable[Any]]", connect)
+    wanted = {} if "target_session_attrs=" in dsn else {"target_session_attrs": "read-write"}
+
+    async def to_one_of(_: str, **options: Any) -> Any:
+        def to(place: str) -> Awaitable[Any]:
+            return cast("Awaitable[Any]", connect(place, **wanted, **options))
+
+        place, connection = await first_of(places, to, discard=lambda connection: connection.terminate())
+        places.remove(place)
+        places.insert(0, place)  # the others are not asked first for nothing
+        return connection
+
+    return to_one_of
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from turnlane.postgresql.database import Database
 from turnlane.postgresql.driver import Connection, driving
+from turnlane.postgresql.hosts import first_patience
 from turnlane.postgresql.pools import Pools
 from turnlane.postgresql.reasons import Failed, PostgresqlError, Unavailable, Unsettled
 from turnlane.postgresql.transaction import PLACEHOLDER, Row, Transaction, quoted
@@ -48,6 +49,7 @@ class Functions:
         self._opening = Database(url, timeout=max(timeout, TO_OPEN), pool_size=1)
         self._pools = Pools(address_in(url).dsn, size=pool_size, timeout=timeout, direct=True)
         self._timeout = timeout
+        self._patience = first_patience(address_in(url).dsn, timeout)
         self.where: str = self._database.where
         self.schema: str = self._database.schema
         self.is_direct: bool | None = None
@@ -88,11 +90,12 @@ class Functions:
         return await self._database.write(job)
 
     async def _tried(self, statement: str, values: Sequence[object]) -> Sequence[Row]:
-        deadline = asyncio.get_running_loop().time() + self._timeout
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._timeout
         unsettled = False
         for tries in count(1):
             call = _Call(statement, values)
-            bound = asyncio.timeout_at(deadline)
+            bound = asyncio.timeout_at(min(deadline, now() + self._patience) if tries == 1 else deadline)
             try:
                 async with bound:
                     return await call.run(self._pools)
@@ -106,8 +109,11 @@ class Functions:
                 if failed.is_lost:
                     await (await self._pools.get()).expire_connections()
             except TimeoutError:
-                reason = f"there was no answer within {self._timeout:g} s"
-                raise self._told(reason, unsettled=unsettled or call.was_sent) from None
+                unsettled = unsettled or call.was_sent
+                await (await self._pools.get()).expire_connections()
+                if tries > 1 or self._patience == self._timeout:
+                    reason = f"there was no answer within {self._timeout:g} s"
+                    raise self._told(reason, unsettled=unsettled) from None
         raise AssertionError("the loop has no end")
 
     @staticmethod

@@ -53,7 +53,8 @@ def address_in(url: str) -> Address:
     except ValueError:
         raise ValueError("a postgresql:// URL can not be understood; percent-encode its password") from None
     user_info, _, hosts = parts.netloc.rpartition("@")
-    if parts.scheme not in SCHEMES or parts.fragment or "@" in parts.path or not HOSTS.fullmatch(hosts):
+    # The driver takes the first @ for the end of the password, and would look for a host in the rest of it.
+    if parts.scheme not in SCHEMES or parts.fragment or "@" in user_info + parts.path or not HOSTS.fullmatch(hosts):
         raise ValueError(
             "a postgresql:// URL has the form postgresql://user:password@host:port/database; "
             "what is special in a user, a password or a name is percent-encoded"

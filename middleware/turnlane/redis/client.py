@@ -7,13 +7,14 @@ import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from turnlane.errors import NotConfigured
-from turnlane.redis.commands import Attempt, Command, Lost, Part
+from turnlane.redis.commands import Attempt, Command, Late, Lost, Packed, Part, Untrusted, packed
 from turnlane.redis.reasons import Forked, Refused, Unreachable
 from turnlane.redis.scripts import Script
 from turnlane.redis.urls import Address
+from turnlane.redis.within import Within
 
 if TYPE_CHECKING:
     from turnlane.redis.connections import Connections, Wire
@@ -59,7 +60,9 @@ class _Inherited:
             os.register_at_fork(after_in_child=self._keep)
 
     def _keep(self) -> None:
-        self.kept = self._client()
+        client = self.kept = self._client()
+        if client is not None:
+            client.is_forked = True
 
 
 class RedisClient:
@@ -84,7 +87,7 @@ class RedisClient:
         NotConfigured: the driver is not installed.
     """
 
-    # Mutable: _loops, by event loop, and _pid, the process that made the first of them; None before.
+    # Mutable: _loops, by event loop; _inherited, once there was one of them, and is_forked, in a child of that process.
 
     def __init__(self, address: Address, *, timeout: float, most: int = 20) -> None:
         try:
@@ -98,8 +101,8 @@ class RedisClient:
         self._timeout = timeout
         self._connections = partial(Connections, address, most=most, connect_timeout=timeout / ATTEMPTS)
         self._loops: dict[asyncio.AbstractEventLoop, _OneLoop] = {}
-        self._pid: int | None = None
         self._inherited: _Inherited | None = None
+        self.is_forked: bool = False
 
     def __repr__(self) -> str:
         return f"<RedisClient {self.where} {'open' if self.is_open else 'not open'}>"
@@ -122,14 +125,13 @@ class RedisClient:
             Unreachable: it did not answer within `timeout`.
             Forked: this process was forked from the one that used the client first.
         """
-        rest = (len(keys), *keys, *arguments)
         key = keys[0]
-        command = Command(
-            key if isinstance(key, bytes) else key.encode(),
-            ("EVALSHA", script.sha, *rest),
-            otherwise=("EVAL", script.text, *rest),
-        )
-        return await self._perform(command)
+        rest = packed((len(keys), *keys, *arguments))
+        return await self.run_packed(script, key if isinstance(key, bytes) else key.encode(), rest)
+
+    async def run_packed(self, script: Script, key: bytes, rest: Packed) -> object:
+        """Do what `run` does, on the server that has `key`; `rest` is the number of keys, these and the arguments."""
+        return await self._perform(Command(key, (script.call, rest), otherwise=("EVAL", script.text, rest)))
 
     async def command(self, name: str, key: str, *arguments: str) -> object:
         """Send one command about `key` and return its answer; it may be sent again. Raises as `run` does."""
@@ -139,6 +141,17 @@ class RedisClient:
         """Send one command that names no key to the server that has `key`. Raises as `run` does."""
         return await self._perform(Command(key.encode(), parts))
 
+    async def may_evict(self, key: str) -> bool:
+        """Tell whether the server that has `key` may throw keys away that do not expire; False if it does not say."""
+        try:
+            memory = await self.about("INFO", "memory", key=key)
+        except Refused as refused:
+            if refused.code == "NOPERM":
+                return False
+            raise
+        found = cast("bytes", memory)
+        return b"maxmemory_policy:allkeys" in found and b"maxmemory:0\r" not in found
+
     @asynccontextmanager
     async def dedicated(self, key: str) -> AsyncGenerator["Wire", None]:
         """Give a connection of one's own to the server that has `key`, for subscriptions; it is closed after use.
@@ -146,12 +159,12 @@ class RedisClient:
         Raises:
             Forked: as for `run`. Trouble with the connection itself is raised as the driver does.
         """
-        async with (await self._opened()).dedicated(key.encode()) as wire:
+        async with (await self._opened(asyncio.get_running_loop())).dedicated(key.encode()) as wire:
             yield wire
 
     async def aclose(self) -> None:
         """Wait for what has begun and close the connections of all loops. Does nothing in a forked child."""
-        if self._pid != os.getpid():
+        if self.is_forked:
             return
         here = asyncio.get_running_loop()
         loops, self._loops = self._loops, {}
@@ -164,45 +177,49 @@ class RedisClient:
                 self._loops[loop] = one  # it stands still; its end closes them
 
     async def _perform(self, command: Command) -> object:
-        now = asyncio.get_running_loop().time
-        deadline = now() + self._timeout
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
         attempt = Attempt()
         pause = FIRST_PAUSE
+        reason: Exception | None = None
         while True:
             try:
-                return await self._tried(command, attempt, min(self._timeout / ATTEMPTS, deadline - now()))
+                return await self._tried(loop, command, attempt, min(self._timeout / ATTEMPTS, deadline - loop.time()))
             except Refused as refused:
                 if refused.code not in NOT_NOW:
                     if attempt.unanswered:
                         raise Unreachable(f"no answer at first, and then: {refused}", sent=True) from refused
                     raise
-                reason: Exception = refused
+                reason = refused
+            except Untrusted as error:
+                raise Unreachable(str(error), sent=attempt.unanswered > 0) from error.__cause__
             except Lost as error:
-                reason = error
-            if now() + pause >= deadline:
+                # The last attempt may have had no time to find out what is wrong.
+                reason = reason if reason is not None and isinstance(error, Late) else error
+            if loop.time() + pause >= deadline:
                 text = f"no answer within {self._timeout:g} s: {reason}"
                 raise Unreachable(text, sent=attempt.unanswered > 0) from reason.__cause__
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  many must not come back at once
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _tried(self, command: Command, attempt: Attempt, patience: float) -> object:
-        connections = await self._opened()
+    async def _tried(
+        self, loop: asyncio.AbstractEventLoop, command: Command, attempt: Attempt, patience: float
+    ) -> object:
+        connections = await self._opened(loop)
         attempt.host = None
         try:
-            async with asyncio.timeout(patience):
+            with Within(loop, patience):
                 return await connections.perform(command, attempt)
         except TimeoutError as error:
             if attempt.host is not None:
                 await connections.lost(attempt.host)
-            raise Lost(f"{patience:.3g} s have passed") from error
+            raise Late(f"{patience:.3g} s have passed") from error
 
-    async def _opened(self) -> "Connections":
-        loop = asyncio.get_running_loop()
-        if self._pid is not None and self._pid != os.getpid():
+    async def _opened(self, loop: asyncio.AbstractEventLoop) -> "Connections":
+        if self.is_forked:
             raise Forked
         found = self._loops.get(loop)
         if found is None:
-            self._pid = os.getpid()
             self._inherited = self._inherited or _Inherited(self)
             for ended in [other for other in self._loops if other.is_closed()]:
                 self._loops.pop(ended, None)

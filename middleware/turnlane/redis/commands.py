@@ -1,13 +1,23 @@
 """What is asked of a server."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ("Attempt", "Command", "Host", "Lost", "Part")
+__all__ = ("Attempt", "Command", "Host", "Late", "Lost", "Packed", "Part", "Untrusted", "command_of", "packed")
 
 Host = tuple[str, int]
 """A name or an address, and a port."""
 
-Part = str | bytes | int
+
+class Packed(NamedTuple):
+    """Some parts of many commands, as they are sent."""
+
+    parts: int
+    sent: bytes
+
+
+Part = str | bytes | int | Packed
 """What a command is made of."""
 
 
@@ -24,6 +34,14 @@ class Lost(Exception):
     """One attempt ended without an answer."""
 
 
+class Untrusted(Lost):
+    """The server has a certificate that is not to be trusted, which another attempt would not change."""
+
+
+class Late(Lost):
+    """Its time was over."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One operation, however often it is tried.
@@ -35,3 +53,23 @@ class Attempt:
 
     unanswered: int = 0
     host: Host | None = None
+
+
+def packed(parts: Iterable[Part]) -> Packed:
+    """Return parts as they are sent, all in one piece: the driver goes over each of them several times."""
+    count, sent = 0, list[bytes]()
+    for part in parts:
+        if isinstance(part, Packed):
+            count += part.parts
+            sent.append(part.sent)
+            continue
+        raw = part if isinstance(part, bytes) else part.encode() if isinstance(part, str) else b"%d" % part
+        count += 1
+        sent.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return Packed(count, b"".join(sent))
+
+
+def command_of(parts: Iterable[Part]) -> bytes:
+    """Return a command as it is sent."""
+    count, sent = packed(parts)
+    return b"*%d\r\n%b" % (count, sent)

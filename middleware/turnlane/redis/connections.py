@@ -1,13 +1,15 @@
 """The connections of one event loop. Together with `routes` the only place that knows the driver."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from inspect import signature
+from ssl import SSLCertVerificationError
 from types import MappingProxyType
 from typing import Any, Protocol, cast
 
-from redis.asyncio import Connection, SSLConnection
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -28,7 +30,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from turnlane.redis.commands import Attempt, Command, Host, Lost, Part
+from turnlane.redis.commands import Attempt, Command, Host, Lost, Part, Untrusted, command_of
 from turnlane.redis.reasons import Refused
 from turnlane.redis.routes import route_to
 from turnlane.redis.urls import Address
@@ -36,6 +38,8 @@ from turnlane.redis.urls import Address
 __all__ = ("Connections", "Wire")
 
 MOST_HOPS = 5
+# A master that is one no more, and a node that the others do without: another one may know where to go.
+NO_MASTER = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN"})
 # Telling the server the version of the driver would read files in the event loop, for each connection.
 HAS_DRIVER_INFO = "driver_info" in signature(cast("Any", AbstractConnection)).parameters
 UNNAMED: Mapping[str, Any] = MappingProxyType(
@@ -58,6 +62,10 @@ CODES: tuple[tuple[type[RedisError], str], ...] = (
     (AuthorizationError, "NOPERM"),
 )
 
+# Redis 6 hides what a script was answered behind where it stood in the script.
+IN_SCRIPT = re.compile(r"(?:ERR )?Error running script \(.*?\): (?:@user_script: ?\d+: )+-?(?P<answer>.*)", re.DOTALL)
+BEGINNINGS = (("The user executing the script can't", "NOPERM"), ("Authentication required", "NOAUTH"))
+
 
 class Wire(Protocol):
     """What is used of a connection of the driver."""
@@ -74,6 +82,10 @@ class Wire(Protocol):
         """Send one command."""
         ...
 
+    async def send_packed_command(self, command: bytes) -> None:
+        """Send one command that is ready to be sent."""
+        ...
+
     async def read_response(self) -> Any:
         """Return the next answer, or raise it."""
         ...
@@ -84,16 +96,17 @@ class Connections:
 
     The driver's own repetitions are off: they do a command twice whose first answer was lost.
 
-    Mutable: `_idle`, connections by server that nobody uses, none once `_closed`; `_busy`, how many are in use;
-    `_drained`, set while that is 0.
+    Mutable: `_idle`, connections by server that nobody uses, none once `_closed`; `_dedicated`, those that were given
+    away, and their servers; `_busy`, how many others are in use; `_drained`, set while that is 0.
     """
 
     def __init__(self, address: Address, *, most: int, connect_timeout: float) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
-        self._route = route_to(address, self._ask_sentinel)
+        self._route = route_to(address, self._ask_sentinel, self._leave)
         self._slots = asyncio.Semaphore(most)
         self._idle: dict[Host, list[Wire]] = {}
+        self._dedicated: dict[Wire, Host] = {}
         self._busy = 0
         self._drained = asyncio.Event()
         self._drained.set()
@@ -102,6 +115,7 @@ class Connections:
     async def aclose(self) -> None:
         """Close what nobody uses, wait for the rest, which is closed after its use."""
         self._closed = True
+        await self._route.aclose()
         await self._close_idle(list(self._idle))
         await self._drained.wait()
 
@@ -120,16 +134,19 @@ class Connections:
         except TimeoutError:
             raise  # of whoever bounds the attempt
         except (RedisError, OSError) as error:
-            raise Lost(str(error) or type(error).__name__) from error
+            raise _lost(error) from error
 
     @asynccontextmanager
     async def dedicated(self, key: bytes) -> AsyncGenerator[Wire, None]:
         """Give a connection of one's own to the server that has `key`, for subscriptions; it is closed after use."""
-        wire = await self._connected(await self._route.host_of(key))
+        host = await self._route.host_of(key)
+        wire = await self._connected(host)
+        self._dedicated[wire] = host
         try:
             yield wire
         finally:
-            await wire.disconnect(nowait=True)
+            del self._dedicated[wire]
+            await _close(wire)
 
     async def lost(self, host: Host) -> None:
         """Take note that a server is not there, or is not what it was.
@@ -139,6 +156,12 @@ class Connections:
         """
         self._route.lost(host)
         await self._close_idle([host])
+
+    async def _leave(self, host: Host) -> None:
+        """Use a server no more; what it is asked just now it may answer."""
+        await self._close_idle([host])
+        for wire in [wire for wire, used in self._dedicated.items() if used == host]:
+            await _close(wire)  # whoever reads from it finds it closed
 
     async def _followed(self, command: Command, attempt: Attempt) -> object:
         host = await self._route.host_of(command.key)
@@ -169,12 +192,12 @@ class Connections:
             answer = await self._answer(wire, command, attempt, asking=asking)
         except ResponseError as error:
             await self._put_back(host, wire)
-            if isinstance(error, ReadOnlyError):  # a master that is one no more
+            if _refused(error).code in NO_MASTER:
                 await self.lost(host)
             raise
         except BaseException as error:
             self._returned()
-            await wire.disconnect(nowait=True)
+            await _close(wire)
             if isinstance(error, Exception):
                 await self.lost(host)
             raise
@@ -196,7 +219,7 @@ class Connections:
             await wire.read_response()
         attempt.unanswered += 1
         try:
-            await wire.send_command(*parts)
+            await wire.send_packed_command(command_of(parts))
             answer: object = await wire.read_response()
         except ANSWERS:
             attempt.unanswered -= 1
@@ -217,7 +240,7 @@ class Connections:
     async def _put_back(self, host: Host, wire: Wire) -> None:
         self._returned()
         if self._closed:
-            await wire.disconnect(nowait=True)
+            await _close(wire)
         else:
             self._idle.setdefault(host, []).append(wire)
 
@@ -228,7 +251,7 @@ class Connections:
 
     async def _close_idle(self, hosts: list[Host]) -> None:
         for wire in [wire for host in hosts for wire in self._idle.pop(host, [])]:
-            await wire.disconnect(nowait=True)
+            await _close(wire)
 
     async def _connected(self, host: Host) -> Wire:
         address = self._address
@@ -238,7 +261,7 @@ class Connections:
             await wire.send_command("PING")
             await wire.read_response()
         except BaseException:
-            await wire.disconnect(nowait=True)
+            await _close(wire)
             raise
         return wire
 
@@ -248,19 +271,24 @@ class Connections:
             await wire.send_command(*parts)
             return await wire.read_response()
         finally:
-            await wire.disconnect(nowait=True)
+            await _close(wire)
 
     async def _connect(self, host: Host, **options: Any) -> Wire:
-        if self._address.tls:
-            options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **dict(self._address.options)}
-        connection = (SSLConnection if self._address.tls else Connection)(
-            host=host[0],
-            port=host[1],
+        address = self._address
+        kind: Any = Connection
+        if address.kind == "socket":
+            kind = UnixDomainSocketConnection
+            options |= {"path": host[0]}
+        else:
+            options |= {"host": host[0], "port": host[1], "socket_keepalive": True}
+        if address.tls:
+            kind = SSLConnection
+            options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **dict(address.options)}
+        connection = kind(
             retry=Retry(NoBackoff(), 0),
             # Each attempt is bounded as a whole by who makes it.
             socket_timeout=None,
             socket_connect_timeout=self._connect_timeout,
-            socket_keepalive=True,
             protocol=2,
             **UNNAMED,
             **options,
@@ -269,12 +297,33 @@ class Connections:
         try:
             await wire.connect()
         except BaseException:
-            await wire.disconnect(nowait=True)
+            await _close(wire)
             raise
         return wire
 
 
+async def _close(wire: Wire) -> None:
+    """Close a connection now: one by TLS would wait for the server to agree, and outlive the loop."""
+    writer: Any = getattr(wire, "_writer", None)
+    await wire.disconnect(nowait=True)
+    if writer is not None and writer.get_extra_info("ssl_object") is not None:
+        writer.transport.abort()
+
+
+def _lost(error: Exception) -> Lost:
+    """Return what is wrong with a connection; the driver does not always say it in its own words."""
+    text, behind = str(error) or type(error).__name__, error.__cause__ or error.__context__
+    if isinstance(behind, OSError) and str(behind) not in text:
+        text = f"{text} ({behind})"
+    return (Untrusted if isinstance(behind, SSLCertVerificationError) else Lost)(text)
+
+
 def _refused(error: RedisError) -> Refused:
     text = str(error)
-    code = next((code for kind, code in CODES if isinstance(error, kind)), text.partition(" ")[0].rstrip(":"))
+    wrapped = IN_SCRIPT.fullmatch(text)
+    if wrapped is not None:
+        text = wrapped["answer"].strip()
+    code = next((code for begin, code in BEGINNINGS if text.startswith(begin)), "")
+    code = code or next((code for kind, code in CODES if isinstance(error, kind)), "")
+    code = code or text.partition(" ")[0].rstrip(":")
     return Refused(code, text if text.startswith(code) else f"{code} {text}")

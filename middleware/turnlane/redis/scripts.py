@@ -1,19 +1,25 @@
 """Lua scripts in files of their own."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
+
+from turnlane.redis.commands import Packed, packed
 
 __all__ = ("Script", "script_in")
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script, and the digest a server knows it by."""
+    """A Lua script, the digest a server knows it by, and what it is called with as it is sent."""
 
     name: str
     text: str
     sha: str
+    call: Packed = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "call", packed(("EVALSHA", self.sha)))
 
 
 def script_in(package: str, name: str) -> Script:

@@ -8,14 +8,18 @@ from urllib.parse import parse_qsl, unquote
 
 __all__ = ("FORMS", "SCHEMES", "Address", "address_in", "checked_prefix", "is_redis")
 
-FORMS = "redis://host:port/db, redis+sentinel://host:port,host:port/service/db, redis+cluster://host:port,host:port"
+FORMS = (
+    "redis://host:port/db, redis+unix:///path?db=0, redis+sentinel://host:port,host:port/service/db, "
+    "redis+cluster://host:port,host:port"
+)
 
-Kind = Literal["server", "sentinel", "cluster"]
+Kind = Literal["server", "socket", "sentinel", "cluster"]
 
 SCHEMES: Final[Mapping[str, tuple[Kind, bool]]] = MappingProxyType(
     {
         "redis": ("server", False),
         "rediss": ("server", True),
+        "redis+unix": ("socket", False),
         "redis+sentinel": ("sentinel", False),
         "rediss+sentinel": ("sentinel", True),
         "redis+cluster": ("cluster", False),
@@ -24,7 +28,7 @@ SCHEMES: Final[Mapping[str, tuple[Kind, bool]]] = MappingProxyType(
 )
 """What each scheme leads to, and whether by TLS."""
 
-PORTS: Final[Mapping[str, int]] = MappingProxyType({"server": 6379, "sentinel": 26379, "cluster": 6379})
+PORTS: Final[Mapping[str, int]] = MappingProxyType({"server": 6379, "sentinel": 26379, "cluster": 6379, "socket": 0})
 LONGEST_PREFIX = 128
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
@@ -34,9 +38,9 @@ class Address:
     """What a URL says. Its `repr` and `where` hold neither user nor password.
 
     Attributes:
-        kind: what the hosts are: one server, Sentinels, or some nodes of a cluster.
+        kind: what the hosts are: one server, its socket in the file system, Sentinels, or some nodes of a cluster.
         tls: whether connections are encrypted; certificates and host names are then always checked.
-        hosts: host names and ports, at least one.
+        hosts: host names and ports, at least one; of a socket its path and 0.
         service: the name Sentinels know the master by, empty elsewhere.
         database: its number.
         username: None for the default user.
@@ -59,9 +63,15 @@ class Address:
     def where(self) -> str:
         """The URL without user, password and TLS files, for errors and logs."""
         scheme = next(name for name, what in SCHEMES.items() if what == (self.kind, self.tls))
-        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
-        path = {"server": f"/{self.database}", "sentinel": f"/{self.service}/{self.database}", "cluster": ""}[self.kind]
-        return f"{scheme}://{hosts}{path}{'' if self.prefix is None else f'?prefix={self.prefix}'}"
+        options = [] if self.prefix is None else [f"prefix={self.prefix}"]
+        if self.kind == "socket":
+            options = [f"db={self.database}", *options]
+            place = self.hosts[0][0]
+        else:
+            paths = {"server": f"/{self.database}", "sentinel": f"/{self.service}/{self.database}", "cluster": ""}
+            hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+            place = ",".join(hosts) + paths[self.kind]
+        return f"{scheme}://{place}{'?' if options else ''}{'&'.join(options)}"
 
 
 def is_redis(scheme: str) -> bool:
@@ -73,15 +83,17 @@ def address_in(url: str) -> Address:
     """Return what a URL names.
 
     `redis://[[user]:password@]host[:port][/database]`, `redis+sentinel://host:port,host:port/service[/database]`,
-    `redis+cluster://host:port,host:port`, and each with `rediss` for TLS. User and password are percent-encoded. After
-    a `?`: `prefix` of all keys, and for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`.
+    `redis+cluster://host:port,host:port`, and each with `rediss` for TLS; `redis+unix://[[user]:password@]/path` for a
+    socket. User, password and path are percent-encoded. After a `?`: `prefix` of all keys, for TLS `ssl_ca_certs`,
+    `ssl_certfile`, `ssl_keyfile`, and for a socket `db`.
 
     Raises:
         ValueError: it is not of that form. The message does not repeat the URL, which may hold a password.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
-        raise ValueError(f"no Redis is known by the URL scheme {scheme!r}; there are: {FORMS}")
+        known_by = f"the URL scheme {scheme!r}" if separator else "a URL without ://"  # it may hold a password
+        raise ValueError(f"no Redis is known by {known_by}; there are: {FORMS}")
     kind, tls = SCHEMES[scheme]
     rest, _, query = rest.partition("?")
     authority, _, path = rest.partition("/")
@@ -89,12 +101,17 @@ def address_in(url: str) -> Address:
     username, colon, password = credentials.partition(":")
     if "#" in url or (at and not colon):
         raise ValueError(f"a {scheme} URL has a user and a password, or none, and no fragment: {FORMS}")
-    options = _options(scheme, query, tls)
-    service, database = _path(scheme, kind, path)
+    options = _options(scheme, kind, query, tls)
+    if kind == "socket":
+        service, database = "", _number(scheme, options.pop("db", ""))
+        places: tuple[tuple[str, int], ...] = (_socket(scheme, hosts, path),)
+    else:
+        service, database = _path(scheme, kind, path)
+        places = _hosts(scheme, kind, hosts)
     return Address(
         kind=kind,
         tls=tls,
-        hosts=_hosts(scheme, kind, hosts),
+        hosts=places,
         service=service,
         database=database,
         username=unquote(username) or None,
@@ -140,14 +157,26 @@ def _path(scheme: str, kind: Kind, path: str) -> tuple[str, int]:
         raise ValueError(f"a {scheme} URL names the service that the Sentinels know: {FORMS}")
     if kind == "cluster" and database:
         raise ValueError(f"a {scheme} URL ends after its hosts, a cluster has no databases: {FORMS}")
+    return unquote(service), _number(scheme, database)
+
+
+def _number(scheme: str, database: str) -> int:
     if database and not (database.isascii() and database.isdecimal()):
         raise ValueError(f"the database of a {scheme} URL is a number: {FORMS}")
-    return unquote(service), int(database or 0)
+    return int(database or 0)
 
 
-def _options(scheme: str, query: str, tls: bool) -> dict[str, str]:
-    known = ("prefix", *(TLS_OPTIONS if tls else ()))
+def _socket(scheme: str, host: str, path: str) -> tuple[str, int]:
+    if host or not path:
+        raise ValueError(f"a {scheme} URL names a socket by its whole path, and no host: {FORMS}")
+    return f"/{unquote(path)}", 0
+
+
+def _options(scheme: str, kind: Kind, query: str, tls: bool) -> dict[str, str]:
+    known = ("prefix", *(TLS_OPTIONS if tls else ()), *(("db",) if kind == "socket" else ()))
     options = dict(parse_qsl(query, keep_blank_values=True))
     if strange := sorted(set(options) - set(known)):
-        raise ValueError(f"a {scheme} URL takes the options {', '.join(known)}, not {', '.join(strange)}")
+        # what follows a question mark in a password that is not percent-encoded is none, and not shown
+        shown = f", not {', '.join(strange)}" if all(map(str.isidentifier, strange)) else ""
+        raise ValueError(f"a {scheme} URL takes the options {', '.join(known)}{shown}")
     return options

@@ -32,7 +32,8 @@ def store_for(url: str) -> SessionStore:
     if separator and is_redis(scheme):
         return RedisSessionStore(url)
     if not separator or scheme not in ("memory", "sqlite"):
-        raise ValueError(f"no session store is known by the URL scheme {scheme!r}; there are: {FORMS}")
+        known_by = f"the URL scheme {scheme!r}" if separator else "a URL without ://"  # it may hold a password
+        raise ValueError(f"no session store is known by {known_by}; there are: {FORMS}")
     if scheme == "memory":
         if rest:
             raise ValueError(f"memory:// takes nothing after it, not {rest!r}")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar, cast
 
-from turnlane.errors import NotConfigured, SessionStoreUnavailable
+from turnlane.errors import NotConfigured, SessionOutcomeUnknown, SessionStoreUnavailable
 from turnlane.postgresql import Database, Forked, PostgresqlError, Row, Transaction, Unsettled, restored, stored
 from turnlane.sessions._rows import entry_in, is_replaceable, row_of
 from turnlane.sessions.base import Change, Reservation, SessionStore
@@ -27,10 +27,10 @@ FROM_KEY = """
     WHERE key >= $1 AND starts_with(key, $1) AND ($2::text IS NULL OR key < $2) ORDER BY key LIMIT $3
 """
 LOCKED = """
-    SELECT key, id, version, fields, created_at, updated_at, last_activity_at, request FROM {schema}.session
+    SELECT key, id, version, fields, created_at, updated_at, last_activity_at FROM {schema}.session
     WHERE key = $1 FOR UPDATE
 """
-REQUEST = "SELECT request FROM {schema}.session WHERE key = $1 FOR UPDATE"
+REQUEST = "SELECT version, request FROM {schema}.session WHERE key = $1 FOR UPDATE"
 # A key that is being deleted in another transaction is waited for here. What that has raised the floor to is seen only
 # by a statement that begins after it.
 INSERT = """
@@ -44,9 +44,13 @@ UPDATE = """
     UPDATE {schema}.session SET id = $2, version = $3, fields = $4, created_at = $5, updated_at = $6,
     last_activity_at = $7, request = $8 WHERE key = $1
 """
-TOUCH = "UPDATE {schema}.session SET last_activity_at = $2 WHERE key = $1 AND last_activity_at < $2"
-DELETE = "DELETE FROM {schema}.session WHERE key = $1 RETURNING version"
+TOUCH = """
+    UPDATE {schema}.session SET last_activity_at = $2 WHERE key = $1 AND last_activity_at < $2
+    RETURNING pg_current_xact_id()::text
+"""
+DELETE = "DELETE FROM {schema}.session WHERE key = $1 RETURNING version, pg_current_xact_id()::text"
 RAISE_FLOOR = "UPDATE {schema}.session_floor SET floor = greatest(floor, $1)"
+STATUS = "SELECT pg_xact_status($1::text::xid8)"
 
 LAST_CODE_POINT = chr(0x10FFFF)
 
@@ -54,14 +58,14 @@ LAST_CODE_POINT = chr(0x10FFFF)
 class _Write:
     """One write, by whatever number of transactions.
 
-    Mutable: `before`, the request that had made the row which the last transaction found; None where it found none.
+    Mutable: `version`, which the last transaction gave the row; None where it has written nothing.
     """
 
-    __slots__ = ("before", "request")
+    __slots__ = ("request", "version")
 
     def __init__(self) -> None:
         self.request: uuid.UUID = uuid.uuid4()
-        self.before: uuid.UUID | None = None
+        self.version: int | None = None
 
 
 class PostgresqlSessionStore(SessionStore):
@@ -72,9 +76,10 @@ class PostgresqlSessionStore(SessionStore):
     Every write is on the server's disk when it is reported, as far as the server is set up so, except that a crash of
     the server may take back the last `touch`es. Works through a proxy that gives each transaction another connection.
 
-    A write during whose commit the connection is lost is looked for afterwards, by the random id each write leaves in
-    its row. Where that can not tell, because somebody else has written since or the server can not be reached, it is
-    `SessionStoreUnavailable`, and the write may have happened.
+    A write during whose commit the connection is lost is looked for afterwards: by the random id each write leaves in
+    its row, and the version, which only grows; what leaves no id, `touch` and `delete`, by what the server knows of its
+    transaction. Where that can not tell, because somebody else has written since or the server can not be reached, it
+    is `SessionOutcomeUnknown`: the write may have happened.
 
     A row that is lost is not found again: its key gets a new random id.
 
@@ -126,15 +131,7 @@ class PostgresqlSessionStore(SessionStore):
     async def reserve(self, key: str, session_id: str, *, at: float, replaces: SessionEntry | None) -> Reservation:
         """Bind `key` to a new session id unless somebody was faster."""
         with self._translated("reserve", key):
-            try:
-                return await self._database.write(partial(self._reserve, key, session_id, at, replaces))
-            except Unsettled as unsettled:
-                # The id is new and random: whoever wrote the row that has it, it is the one that was reserved.
-                found = await self._outcome(key, LOCKED, unsettled)
-                if found is None:
-                    raise
-                entry = self._entry(found[:-1])
-                return Reservation(entry, entry.id == session_id)
+            return await self._written(key, partial(self._reserve, key, session_id, at, replaces))
 
     async def mutate(self, key: str, change: Change) -> SessionEntry | None:
         """Store what `change` makes of the fresh entry of `key`, and return it."""
@@ -143,11 +140,11 @@ class PostgresqlSessionStore(SessionStore):
             row = await transaction.row(LOCKED, stored(key))
             if row is None:
                 return None
-            write.before = row[-1]
-            found = self._entry(row[:-1])
+            found = self._entry(row)
             changed = change(found)
             if changed is not found:
                 await transaction.execute(UPDATE, *_columns(key, changed), write.request)
+                write.version = changed.version
             return changed
 
         with self._translated("change", key):
@@ -156,70 +153,103 @@ class PostgresqlSessionStore(SessionStore):
     async def touch(self, key: str, *, at: float) -> None:
         """Set `last_activity_at` to `at` if that is later."""
 
-        async def job(transaction: Transaction) -> None:
-            await transaction.execute(TOUCH, stored(key), at)
+        async def job(transaction: Transaction) -> str | None:
+            touched = await transaction.row(TOUCH, stored(key), at)
+            return None if touched is None else cast("str", touched[0])
 
         with self._translated("touch", key):
-            try:
-                await self._database.write(job, durable=False)
-            except Unsettled:
-                await self._database.write(job, durable=False)  # twice is once
+            await self._named(key, job, durable=False)
 
     async def delete(self, key: str) -> bool:
         """Remove the entry of `key` and tell whether there was one, also if it can not be read."""
 
-        async def job(transaction: Transaction, write: _Write) -> bool:
-            row = await transaction.row(REQUEST, stored(key))
-            if row is None:
-                return False
-            write.before = row[0]
+        async def job(transaction: Transaction) -> str | None:
             gone = await transaction.row(DELETE, stored(key))
-            await transaction.execute(RAISE_FLOOR, gone[0] if gone is not None else 0)
-            return True
+            if gone is None:
+                return None
+            version, name = gone
+            await transaction.execute(RAISE_FLOOR, version)
+            return cast("str", name)
 
         with self._translated("delete", key):
-            return await self._written(key, job, leaves_row=False)
+            return await self._named(key, job)
 
     async def _reserve(
-        self, key: str, session_id: str, at: float, replaces: SessionEntry | None, transaction: Transaction
+        self,
+        key: str,
+        session_id: str,
+        at: float,
+        replaces: SessionEntry | None,
+        transaction: Transaction,
+        write: _Write,
     ) -> Reservation:
-        request = uuid.uuid4()
         row = await transaction.row(LOCKED, stored(key))
         if row is None:
             entry = minted(key, session_id, at=at, version=0)
-            if await transaction.execute(INSERT, *_columns(key, entry), request):
+            if await transaction.execute(INSERT, *_columns(key, entry), write.request):
                 above = await transaction.row(ABOVE_FLOOR, stored(key))
-                version = above[0] if above is not None else 1
+                version: int = above[0] if above is not None else 1
+                write.version = version
                 return Reservation(minted(key, session_id, at=at, version=version), True)
             row = await transaction.row(LOCKED, stored(key))
             if row is None:  # it was deleted in that very moment
-                return await self._reserve(key, session_id, at, replaces, transaction)
-        found = self._entry(row[:-1])
+                return await self._reserve(key, session_id, at, replaces, transaction, write)
+        found = self._entry(row)
         if not is_replaceable(found, replaces):
             return Reservation(found, False)
         entry = rebound(found, session_id, at=at)
-        await transaction.execute(UPDATE, *_columns(key, entry), request)
+        await transaction.execute(UPDATE, *_columns(key, entry), write.request)
+        write.version = entry.version
         return Reservation(entry, True)
 
-    async def _written(
-        self, key: str, job: Callable[[Transaction, _Write], Awaitable[_T]], *, leaves_row: bool = True
-    ) -> _T:
+    async def _written(self, key: str, job: Callable[[Transaction, _Write], Awaitable[_T]]) -> _T:
         """Run a write, and find out whether it happened where the connection was lost."""
         write = _Write()
-        try:
-            return await self._database.write(lambda transaction: job(transaction, write))
-        except Unsettled as unsettled:
-            row = await self._outcome(key, REQUEST, unsettled)
-            if row[0] == write.request if row is not None else not leaves_row:
-                return cast("_T", unsettled.result)
-            if row is None or row[0] != write.before:
-                raise
-        return await self._database.write(lambda transaction: job(transaction, write))  # it did not happen
 
-    async def _outcome(self, key: str, query: str, unsettled: Unsettled) -> Row | None:
-        """Return the row as it is once no earlier transaction has its lock any more."""
+        async def anew(transaction: Transaction) -> _T:
+            write.version = None
+            return await job(transaction, write)
+
         try:
-            return await self._database.write(lambda transaction: transaction.row(query, stored(key)))
+            return await self._database.write(anew)
+        except Unsettled as unsettled:
+            result = cast("_T", unsettled.result)
+            if write.version is None:
+                return result  # there was nothing to commit
+            row = await self._outcome(key, unsettled)
+            if row is None:
+                raise
+            version, request = row
+            if request == write.request:
+                return result
+            if version > write.version:
+                raise  # somebody else may have written over it, or in its place
+        return await self._database.write(anew)  # it did not happen, and its version is another's or nobody's
+
+    async def _named(
+        self, key: str, job: Callable[[Transaction], Awaitable[str | None]], *, durable: bool | None = None
+    ) -> bool:
+        """Run a write that returns the name of its transaction, None if it has written nothing; tell which."""
+        try:
+            return await self._database.write(job, durable=durable) is not None
+        except Unsettled as unsettled:
+            name = cast("str | None", unsettled.result)
+            if name is None:
+                return False
+            row = await self._outcome(key, unsettled, of=name)
+            if row is None or row[0] not in ("committed", "aborted"):
+                raise
+        return row[0] == "committed" or await self._database.write(job, durable=durable) is not None
+
+    async def _outcome(self, key: str, unsettled: Unsettled, *, of: str | None = None) -> Row | None:
+        """Return what wrote the row of `key`, or how transaction `of` has ended, once none before has its lock."""
+
+        async def job(transaction: Transaction) -> Row | None:
+            row = await transaction.row(REQUEST, stored(key))
+            return row if of is None else await transaction.row(STATUS, of)
+
+        try:
+            return await self._database.write(job)
         except PostgresqlError:
             raise unsettled from None
 
@@ -242,8 +272,7 @@ class PostgresqlSessionStore(SessionStore):
                 "make the Sessions object, or use it for the first time, after the fork"
             ) from None
         except Unsettled as error:
-            reason = f"{error.reason}; it may have happened: read it again"
-            raise SessionStoreUnavailable(key, where=self.where, operation=operation, reason=reason) from error
+            raise SessionOutcomeUnknown(key, where=self.where, operation=operation, reason=error.reason) from error
         except PostgresqlError as error:
             raise SessionStoreUnavailable(key, where=self.where, operation=operation, reason=error.reason) from error
 

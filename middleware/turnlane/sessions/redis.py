@@ -47,7 +47,9 @@ class RedisSessionStore(SessionStore):
     the server may have got raises `SessionOutcomeUnknown`, and one that it certainly has not `SessionStoreUnavailable`.
     Entries never expire. A key whose entry the server has lost gets a new random id, never an old one.
 
-    All keys of a store share the hash tag `{prefix}`: in a cluster a store lives on one node.
+    All keys of a store share the hash tag `{prefix}`: in a cluster a store lives on one node. A user needs no more than
+    `~{prefix}:*`, and of commands `+ping +select +eval +evalsha +@hash +@sortedset +@string +exists +del +type`; with
+    `+info` it is warned of what may be evicted.
 
     Not guaranteed: what the server does not keep. By default Redis may lose the last seconds of writes in a power loss
     or a failover, `FLUSHALL` and a `maxmemory-policy` of `allkeys-*` (logged as a warning) lose entries at any
@@ -55,8 +57,9 @@ class RedisSessionStore(SessionStore):
     as of its own moment.
 
     Args:
-        url: `redis://[user:password@]host:port/database`, `redis+sentinel://host:port,host:port/service/database` or
-            `redis+cluster://host:port,host:port`; with `rediss` for TLS. `?prefix=` sets `prefix`.
+        url: `redis://[user:password@]host:port/database`, `redis+unix:///path?db=0`,
+            `redis+sentinel://host:port,host:port/service/database` or `redis+cluster://host:port,host:port`; with
+            `rediss` for TLS, where `?ssl_ca_certs=` names the file of an authority. `?prefix=` sets `prefix`.
         prefix: of all keys; stores with different prefixes know nothing of each other.
         timeout: seconds an operation may take, repetitions included; at most 60.
         max_connections: at a time, for each event loop.
@@ -92,8 +95,8 @@ class RedisSessionStore(SessionStore):
                     operation="open",
                     reason=f"its layout has version {_shown(found)}, this turnlane knows {LAYOUT}: upgrade it",
                 )
-            memory = await self._client.about("INFO", "memory", key=self._names.layout)
-        if b"maxmemory_policy:allkeys" in cast("bytes", memory) and b"maxmemory:0\r" not in cast("bytes", memory):
+            may_evict = await self._client.may_evict(self._names.layout)
+        if may_evict:
             logger.warning("sessions_may_be_evicted store=%s: set maxmemory-policy to noeviction", self.where)
 
     async def aclose(self) -> None:

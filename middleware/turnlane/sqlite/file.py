@@ -25,12 +25,14 @@ class Schema:
         version: of the statements.
         what: is kept in it, as a plural, for errors.
         statements: make it.
+        page_size: bytes of a page, which a commit writes at least one of; None for what SQLite takes.
     """
 
     application_id: int
     version: int
     what: str
     statements: tuple[str, ...]
+    page_size: int | None = None
 
 
 class Refused(Exception):
@@ -92,6 +94,8 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 def _prepare(connection: sqlite3.Connection, schema: Schema) -> None:
     fresh = _is_fresh(connection, schema)
+    if fresh and schema.page_size is not None:
+        connection.execute(f"PRAGMA page_size = {schema.page_size}")  # of a file that has none yet
     if _first(connection, "PRAGMA journal_mode") != "wal":
         mode = _first(connection, "PRAGMA journal_mode = WAL")
         if mode != "wal":

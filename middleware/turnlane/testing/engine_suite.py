@@ -21,6 +21,7 @@ from turnlane.engines import (
     Answer,
     Ask,
     Carried,
+    Draining,
     End,
     Engine,
     Full,
@@ -31,6 +32,7 @@ from turnlane.engines import (
     Offered,
     Over,
     Queued,
+    Told,
 )
 from turnlane.testing.session_store_suite import SuiteFailure
 
@@ -49,19 +51,23 @@ _N = TypeVar("_N", Granted, Over, Interrupted, Offered)
 class Worker:
     """One worker of an engine, and what it was told.
 
-    Mutable: `notes`.
+    Mutable: `notes`, and `drains`, what all workers were told.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine: Engine = engine
         self.name: str = secrets.token_hex(8)
         self.notes: list[Note] = []
+        self.drains: list[bool] = []
         self._numbers = itertools.count(1)
         self._told = asyncio.Event()
 
-    def tell(self, note: Note) -> None:
+    def tell(self, note: Told) -> None:
         """Hear a note."""
-        self.notes.append(note)
+        if isinstance(note, Draining):
+            self.drains.append(note.draining)
+        else:
+            self.notes.append(note)
         self._told.set()
 
     def ticket(self) -> str:
@@ -107,9 +113,20 @@ class Worker:
         except TimeoutError:
             raise SuiteFailure(f"no {count} notes came, but {self.notes}") from None
 
-    async def leave(self, ticket: str, key: str = "k", **how: bool) -> None:
+    async def heard_drains(self, *drains: bool) -> None:
+        """Wait until all workers were told this, and nothing else."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while len(self.drains) < len(drains):
+                    self._told.clear()
+                    await self._told.wait()
+        except TimeoutError:
+            pass
+        _equal(self.drains, [*drains], "told to all workers")
+
+    async def leave(self, ticket: str, key: str = "k", *, owes: bool | None = False, scatter: bool = False) -> None:
         """Let a lane go, or leave its line."""
-        await self.engine.leave(key, ticket, **how)
+        await self.engine.leave(key, ticket, owes=owes, scatter=scatter)
 
 
 @asynccontextmanager
@@ -239,8 +256,29 @@ async def an_interruption_reaches_whoever_has_the_lane(make_engine: MakeEngine) 
         _true((await c.told(Granted, newest)).owes, "something is to be taken back")
         await c.leave(newest, owes=True)
         _true((await b.told(Granted, behind)).owes, "it is still to be taken back")
-        await b.leave(behind)
-        _true(not (await a.hold()).owes, "it was taken back")
+        last = await a.stand()
+        await b.leave(behind, owes=None)
+        _true((await a.told(Granted, last)).owes, "it is still to be taken back by the one behind who said nothing")
+        await a.leave(last)
+        held = await a.hold()
+        _true(not held.owes, "it was taken back")
+        await a.leave(held.ticket, owes=None)
+        _equal(await a.engine.look(), [], "the lanes where nothing is to be taken back")
+
+
+async def who_asks_again_of_an_idle_lane_hears_how_its_wait_has_ended(make_engine: MakeEngine) -> None:
+    """The answer to its first question may have been lost, and the note."""
+    async with workers(make_engine) as (a, b):
+        held = await a.hold()
+        waiting = await b.stand()
+        newest = await a.stand(over="interrupt")
+        await a.leave(held.ticket)
+        await a.leave(newest)
+        _equal(await a.engine.look(), [], "the lanes that live")
+        answer = await b.engine.acquire("k", Ask(ticket=waiting, again=True))
+        _equal(answer, Over("k", waiting, "superseded", newest), "what is said of it")
+        fresh = await b.engine.acquire("k", Ask(ticket=b.ticket(), again=True))
+        await b.leave(_is(fresh, Granted, "of an idle lane that was never heard of").ticket)
 
 
 async def an_operator_interrupts(make_engine: MakeEngine) -> None:
@@ -271,6 +309,21 @@ async def a_paused_lane_is_granted_to_nobody(make_engine: MakeEngine) -> None:
         await a.engine.pause("k", True)
         await b.stand()
         await a.engine.pause("k", False)
+
+
+async def all_workers_are_told_to_drain(make_engine: MakeEngine) -> None:
+    """Those that have no ticket, too, and whoever said so; lanes go on as they did."""
+    async with workers(make_engine, 3) as (a, b, c):
+        held = await a.hold()
+        for drains in ([True], [True, False], [True, False, True]):
+            await b.engine.pause(None, drains[-1])
+            for worker in (a, b, c):
+                await worker.heard_drains(*drains)
+        waiting = await c.stand()
+        await a.leave(held.ticket)
+        await c.told(Granted, waiting)
+        [lane] = await a.engine.look()
+        _true(not lane.paused, "a drain pauses no lane")
 
 
 async def tickets_that_stand_together_are_granted_as_one(make_engine: MakeEngine) -> None:
@@ -401,8 +454,10 @@ CHECKS: tuple[Check, ...] = (
     who_will_not_wait_is_refused,
     a_worker_that_is_closed_has_left_everywhere,
     an_interruption_reaches_whoever_has_the_lane,
+    who_asks_again_of_an_idle_lane_hears_how_its_wait_has_ended,
     an_operator_interrupts,
     a_paused_lane_is_granted_to_nobody,
+    all_workers_are_told_to_drain,
     tickets_that_stand_together_are_granted_as_one,
     who_carries_others_and_leaves_puts_them_back,
     who_waits_for_a_result_is_told_so_and_waits_on,

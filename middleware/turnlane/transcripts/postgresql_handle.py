@@ -3,21 +3,21 @@
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from turnlane.errors import TranscriptUnavailable
 from turnlane.postgresql import Database, PostgresqlError, Transaction, Unsettled
-from turnlane.transcripts.contract import Author, Changes, Fence, Keep, TranscriptHandle
+from turnlane.transcripts.contract import Author, Changes, Fence, Keep
 from turnlane.transcripts.finding import Finding
 from turnlane.transcripts.postgresql_content import NOTHING, Mark, Stamped, Written
 from turnlane.transcripts.postgresql_lease import Lease
 from turnlane.transcripts.postgresql_owned import OwnedRows
 from turnlane.transcripts.postgresql_tables import Write
 from turnlane.transcripts.postgresql_traced import TracedRows
-from turnlane.transcripts.record import State
 from turnlane.transcripts.rows import Loaded, Proof
+from turnlane.transcripts.rows_handle import RowsHandle
 from turnlane.transcripts.working import to_its_end
 
 __all__ = ("Marks", "PostgresqlHandle", "unavailable")
@@ -52,10 +52,10 @@ class Marks:
                 self._marks.popitem(last=False)
 
 
-class PostgresqlHandle(TranscriptHandle):
-    """See `TranscriptHandle`. It belongs to the event loop and the process it was made in.
+class PostgresqlHandle(RowsHandle):
+    """See `RowsHandle`.
 
-    Mutable: `_fence`; `_doubt`, the owned write of which nobody knows whether it happened; `_closed`.
+    Mutable: `_doubt`, the owned write of which nobody knows whether it happened.
 
     Args:
         rows: the transcript in the tables.
@@ -78,26 +78,14 @@ class PostgresqlHandle(TranscriptHandle):
         verify_up_to: int | None,
         durable: bool | None,
     ) -> None:
-        self.path: str = path
+        super().__init__(path, traces=isinstance(rows, TracedRows))
         self._rows = rows
         self._database = database
         self._lease = lease
         self._marks = marks
         self._verify_up_to = verify_up_to
         self._durable = durable
-        self._fence = Fence(0, State())
         self._doubt: tuple[Write, Written] | None = None
-        self._closed = False
-        self._pid = os.getpid()
-        self._loop = asyncio.get_running_loop()
-
-    def __repr__(self) -> str:
-        return f"<PostgresqlHandle {self.path} {'closed' if self._closed else 'open'} version={self._fence.version}>"
-
-    @property
-    def fence(self) -> Fence:
-        """What was proven last."""
-        return self._fence
 
     async def lock(self, timeout: float) -> None:
         """Take the lease."""
@@ -117,39 +105,6 @@ class PostgresqlHandle(TranscriptHandle):
         if not self._closed:
             self._closed = True
             await self.unlock()
-
-    async def load(self, author: Author, *, adopt: bool) -> tuple[list[dict[str, Any]], Finding | None]:
-        """Read all rows and hold them against what is owned."""
-        return await self._finish("open it", self._load(author, adopt=adopt))
-
-    async def join(self, author: Author) -> None:
-        """Take what is owned for the fence, where the last entry is the owned one."""
-        await self._finish("open it", self._join(author))
-
-    async def prove(self, author: Author, *, content: bool) -> Changes:
-        """Prove that nothing but owned writes happened since the fence."""
-        return await self._finish("check it", self._prove(author, content=content))
-
-    async def append(self, lines: Sequence[bytes], author: Author) -> None:
-        """Append in one transaction, which checks the version, the digest and the token."""
-        await self._finish("append to it", self._append(tuple(lines), author))
-
-    async def rollback(self, to: Fence, author: Author, *, keep: Keep) -> tuple[bytes, ...]:
-        """Take rows away in one transaction, which checks again what was kept."""
-        return await self._finish("go back in it", self._rollback(to, author, keep))
-
-    async def take_out(self, turn: str, author: Author, *, keep: Keep) -> tuple[bytes, ...]:
-        """Take its rows away in one transaction, which checks again what was kept."""
-        rows = self._rows
-        if not isinstance(rows, TracedRows):
-            return await super().take_out(turn, author, keep=keep)
-        return await self._finish("roll a turn back", self._take_out(rows, turn, author, keep))
-
-    async def delete(self, author: Author, *, at: float) -> None:
-        """Begin another life: what the old one holds is a tombstone from then on."""
-        await self._finish("delete it", self._written("delete it", partial(self._rows.delete, author=author, at=at)))
-
-    # -- what runs to its end
 
     async def _load(self, author: Author, *, adopt: bool) -> tuple[list[dict[str, Any]], Finding | None]:
         job = partial(self._rows.load, author=author, adopt=adopt)
@@ -182,7 +137,8 @@ class PostgresqlHandle(TranscriptHandle):
             self._moved(await self._written("go back in it", cut_back))
         return lines
 
-    async def _take_out(self, rows: TracedRows, turn: str, author: Author, keep: Keep) -> tuple[bytes, ...]:
+    async def _take_out(self, turn: str, author: Author, keep: Keep) -> tuple[bytes, ...]:
+        rows = cast("TracedRows", self._rows)
         lines = await self._read(
             "roll a turn back", partial(rows.written_by, fence=self._fence, turn=turn, author=author)
         )
@@ -191,6 +147,9 @@ class PostgresqlHandle(TranscriptHandle):
         take_out = partial(rows.take_out, fence=self._fence, turn=turn, author=author)
         self._moved(await self._written("roll a turn back", take_out))
         return lines
+
+    async def _delete(self, author: Author, at: float) -> None:
+        await self._written("delete it", partial(self._rows.delete, author=author, at=at))
 
     # -- small things
 
@@ -248,41 +207,21 @@ class PostgresqlHandle(TranscriptHandle):
         found = None if row is None else row[0]
         return None if found not in (write.request, write.before) else bool(found == write.request)
 
-    async def _settle(self) -> None:
+    async def _settle(self, operation: str) -> None:
         """Move the fence along a write that nobody knew of, if it turns out to have happened.
 
         Where others have written since, what they have done is proven, or not.
         """
         if self._doubt is not None:
-            write, written = self._doubt
-            if await self._has_happened(write, Unsettled("nobody knows what was written last", written)):
-                self._moved(written)
-            self._doubt = None
+            try:
+                await to_its_end(asyncio.ensure_future(self._settled(*self._doubt)))
+            except PostgresqlError as error:
+                raise unavailable(self.path, operation, error) from error
 
-    async def _finish(self, operation: str, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run something to its end, also if it is cancelled meanwhile: what was written moves the fence."""
-        try:
-            self._require_usable(operation)
-            if self._doubt is not None:
-                await to_its_end(asyncio.ensure_future(self._settle()))
-        except PostgresqlError as error:
-            work.close()
-            raise unavailable(self.path, operation, error) from error
-        except BaseException:
-            work.close()
-            raise
-        return await to_its_end(asyncio.ensure_future(work))
-
-    def _require_usable(self, operation: str) -> None:
-        reason = ""
-        if self._pid != os.getpid():
-            reason = "it was opened before this process was forked; open it after the fork"
-        elif self._loop is not asyncio.get_running_loop():
-            reason = "it was opened in another event loop; open it in the one that uses it"
-        elif self._closed:
-            reason = "it is closed"
-        if reason:
-            raise TranscriptUnavailable(self.path, operation=operation, reason=reason)
+    async def _settled(self, write: Write, written: Written) -> None:
+        if await self._has_happened(write, Unsettled("nobody knows what was written last", written)):
+            self._moved(written)
+        self._doubt = None
 
 
 def unavailable(path: str, operation: str, error: PostgresqlError) -> TranscriptUnavailable:

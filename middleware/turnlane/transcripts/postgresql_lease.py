@@ -24,11 +24,16 @@ FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.1
 TO_GIVE_BACK = 2.0
 
+# A time that is further away than a lock lasts is one of before the clock was set back: it is cut, and not waited for.
 TAKE = """
     INSERT INTO {schema}.transcript_lease AS lease (session_id, holder, until)
     VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
-    ON CONFLICT (session_id) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    ON CONFLICT (session_id) DO UPDATE
+    SET until = clock_timestamp() + make_interval(secs => $3),
+        holder = CASE WHEN lease.until <= clock_timestamp() THEN excluded.holder ELSE lease.holder END
     WHERE lease.holder = excluded.holder OR lease.until <= clock_timestamp()
+        OR lease.until > clock_timestamp() + make_interval(secs => $3)
+    RETURNING holder
 """
 GIVE_BACK = "DELETE FROM {schema}.transcript_lease WHERE session_id = $1 AND holder = $2"
 
@@ -119,7 +124,8 @@ class Lease:
             await asyncio.sleep(RENEWED_AFTER)
 
     async def _take(self, transaction: Transaction) -> bool:
-        return await transaction.execute(TAKE, self._key, self.holder, LASTS) > 0
+        row = await transaction.row(TAKE, self._key, self.holder, LASTS)
+        return row is not None and row[0] == self.holder
 
     async def _give_back(self, transaction: Transaction) -> None:
         await transaction.execute(GIVE_BACK, self._key, self.holder)

@@ -3,23 +3,22 @@
 import asyncio
 import os
 import random
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from turnlane.clock import Clock
 from turnlane.errors import StaleTurn, TranscriptBusy, TranscriptUnavailable
 from turnlane.sqlite import ConnectionThread
-from turnlane.transcripts.contract import Author, Changes, Fence, Keep, TranscriptHandle
+from turnlane.transcripts.contract import Author, Changes, Fence, Keep
 from turnlane.transcripts.finding import Finding
-from turnlane.transcripts.record import State
 from turnlane.transcripts.rows import Loaded, Proof
+from turnlane.transcripts.rows_handle import RowsHandle
 from turnlane.transcripts.sqlite_lock import LockFile
 from turnlane.transcripts.sqlite_marks import Mark, Marks
 from turnlane.transcripts.sqlite_owned import OwnedRows
 from turnlane.transcripts.sqlite_traced import TracedRows
-from turnlane.transcripts.working import to_its_end
 
 __all__ = ("SqliteHandle",)
 
@@ -27,13 +26,9 @@ FIRST_PAUSE = 0.001
 LONGEST_PAUSE = 0.01
 NOTHING = -1
 
-_T = TypeVar("_T")
 
-
-class SqliteHandle(TranscriptHandle):
-    """See `TranscriptHandle`. It belongs to the event loop and the process it was made in.
-
-    Mutable: `_fence`, `_closed`.
+class SqliteHandle(RowsHandle):
+    """See `RowsHandle`.
 
     Args:
         rows: the transcript in the tables.
@@ -58,7 +53,7 @@ class SqliteHandle(TranscriptHandle):
         clock: Clock,
         verify_up_to: int | None,
     ) -> None:
-        self.path: str = path
+        super().__init__(path, traces=isinstance(rows, TracedRows))
         self._rows = rows
         self._writer = writer
         self._reader = reader
@@ -66,18 +61,6 @@ class SqliteHandle(TranscriptHandle):
         self._lock = lock
         self._clock = clock
         self._verify_up_to = verify_up_to
-        self._fence = Fence(0, State())
-        self._closed = False
-        self._pid = os.getpid()
-        self._loop = asyncio.get_running_loop()
-
-    def __repr__(self) -> str:
-        return f"<SqliteHandle {self.path} {'closed' if self._closed else 'open'} version={self._fence.version}>"
-
-    @property
-    def fence(self) -> Fence:
-        """What was proven last."""
-        return self._fence
 
     async def lock(self, timeout: float) -> None:
         """Take the kernel's lock. It is only ever tried: no thread waits in it."""
@@ -104,40 +87,6 @@ class SqliteHandle(TranscriptHandle):
             self._closed = True
             if self._lock is not None:
                 self._lock.close()
-
-    async def load(self, author: Author, *, adopt: bool) -> tuple[list[dict[str, Any]], Finding | None]:
-        """Read all rows and hold them against what is owned."""
-        return await self._finish("open it", self._load(author, adopt=adopt))
-
-    async def join(self, author: Author) -> None:
-        """Take what is owned for the fence, where the last entry is the owned one."""
-        await self._finish("open it", self._join(author))
-
-    async def prove(self, author: Author, *, content: bool) -> Changes:
-        """Prove that nothing but owned writes happened since the fence."""
-        return await self._finish("check it", self._prove(author, content=content))
-
-    async def append(self, lines: Sequence[bytes], author: Author) -> None:
-        """Append in one transaction, which checks the version, the digest and the token."""
-        await self._finish("append to it", self._append(tuple(lines), author))
-
-    async def rollback(self, to: Fence, author: Author, *, keep: Keep) -> tuple[bytes, ...]:
-        """Take rows away in one transaction, which checks again what was kept."""
-        return await self._finish("go back in it", self._rollback(to, author, keep))
-
-    async def take_out(self, turn: str, author: Author, *, keep: Keep) -> tuple[bytes, ...]:
-        """Take its rows away in one transaction, which checks again what was kept."""
-        rows = self._rows
-        if not isinstance(rows, TracedRows):
-            return await super().take_out(turn, author, keep=keep)
-        return await self._finish("roll a turn back", self._take_out(rows, turn, author, keep))
-
-    async def delete(self, author: Author, *, at: float) -> None:
-        """Begin another life: what the old one holds is a tombstone from then on."""
-        job = partial(self._rows.delete, author=author, at=at)
-        await self._finish("delete it", self._writer.run("delete it", self.path, job))
-
-    # -- what runs to its end
 
     async def _load(self, author: Author, *, adopt: bool) -> tuple[list[dict[str, Any]], Finding | None]:
         look = await self._writer.run("open it", self.path, self._rows.look)
@@ -189,7 +138,8 @@ class SqliteHandle(TranscriptHandle):
             self._fence = await self._writer.run("go back in it", self.path, cut_back)
         return lines
 
-    async def _take_out(self, rows: TracedRows, turn: str, author: Author, keep: Keep) -> tuple[bytes, ...]:
+    async def _take_out(self, turn: str, author: Author, keep: Keep) -> tuple[bytes, ...]:
+        rows = cast("TracedRows", self._rows)
         written_by = partial(rows.written_by, fence=self._fence, turn=turn, author=author)
         lines = await self._reader.run("roll a turn back", self.path, written_by)
         if lines:
@@ -197,6 +147,9 @@ class SqliteHandle(TranscriptHandle):
         take_out = partial(rows.take_out, fence=self._fence, turn=turn, author=author)
         self._fence = await self._writer.run("roll a turn back", self.path, take_out)
         return lines
+
+    async def _delete(self, author: Author, at: float) -> None:
+        await self._writer.run("delete it", self.path, partial(self._rows.delete, author=author, at=at))
 
     # -- small things
 
@@ -207,26 +160,6 @@ class SqliteHandle(TranscriptHandle):
     def _bound(self, mark: Mark) -> int | None:
         """Return up to how many bytes everything is to be read now."""
         return NOTHING if self._verify_up_to is not None and self._is_known(mark) else self._verify_up_to
-
-    async def _finish(self, operation: str, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run something to its end, also if it is cancelled meanwhile: what was written moves the fence."""
-        try:
-            self._require_usable(operation)
-        except BaseException:
-            work.close()
-            raise
-        return await to_its_end(asyncio.ensure_future(work))
-
-    def _require_usable(self, operation: str) -> None:
-        reason = ""
-        if self._pid != os.getpid():
-            reason = "it was opened before this process was forked; open it after the fork"
-        elif self._loop is not asyncio.get_running_loop():
-            reason = "it was opened in another event loop; open it in the one that uses it"
-        elif self._closed:
-            reason = "it is closed"
-        if reason:
-            raise TranscriptUnavailable(self.path, operation=operation, reason=reason)
 
     @contextmanager
     def _translated(self, operation: str) -> Generator[None, None, None]:

@@ -8,68 +8,24 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
-from typing import Any, Protocol, TypeVar, cast, overload
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from typing import Any, TypeVar, overload
 
 from turnlane.arguments import optional_seconds, seconds
 from turnlane.errors import ConsumerIdle, TurnCoalesced
-from turnlane.lanes import Lanes
 from turnlane.lanes.scope import TurnScope
 from turnlane.policies import Policy, policy_from_setting
-from turnlane.sessions import Session
 from turnlane.turns.calls import Call, TurnFunction
-from turnlane.turns.context import _current
 from turnlane.turns.feed import Feed
+from turnlane.turns.joining import TurnSource, joined, live_turn
 from turnlane.turns.talk import Shared
-from turnlane.turns.turn import Joins, Turn
+from turnlane.turns.turn import Turn
 
-__all__ = ("AgentTurn", "TurnSource")
+__all__ = ("AgentTurn",)
 
 logger: logging.Logger = logging.getLogger("turnlane.turns")
 
 R = TypeVar("R")
-
-
-class TurnSource(Protocol):
-    """What the decorator needs of the runtime."""
-
-    @property
-    def lanes(self) -> Lanes:
-        """Where the turns stand in line."""
-        ...
-
-    def turn_at(
-        self,
-        scope: TurnScope | None,
-        scope_of: Callable[[str], TurnScope],
-        *,
-        session_id: str | None = None,
-        visible: bool = True,
-    ) -> AbstractAsyncContextManager[Turn]:
-        """Run one turn in a place that was made, or in one that `scope_of` makes."""
-        ...
-
-    def require_possible(self, policy: Policy) -> None:
-        """Raise where a policy needs what there is not."""
-        ...
-
-    async def session_of(self, session_id: str) -> Session:
-        """Return the session an explicit id names."""
-        ...
-
-    async def enter_session(
-        self, turn: Turn, *, session_id: str | None = None, visible: bool = True, joined: bool = False
-    ) -> bool:
-        """Resolve the session of a turn."""
-        ...
-
-    async def note_end(self, turn: Turn) -> None:
-        """Note that a turn has done all it was to do."""
-        ...
-
-    async def leave_session(self, turn: Turn, *, visible: bool = True) -> None:
-        """Record the turn as activity of its session."""
-        ...
 
 
 class AgentTurn:
@@ -141,9 +97,9 @@ class AgentTurn:
         async def run(*args: Any, **kwargs: Any) -> Any:
             call = plan.bind(args, kwargs)
             key, session_id = await self._place(call)
-            live = self._live(key)
+            live = live_turn(self._source.lanes, key)
             if live is not None:
-                async with self._joined(live, session_id, asyncio.current_task()):
+                async with self._joined(live, session_id, asyncio.current_task()), _transcript_of(live):
                     return await call.run_inside(live)
             places: list[TurnScope] = []  # more than one where its session goes to another lane meanwhile
             scope_of = await self._scope_of(plan, call, session_id, places)
@@ -164,10 +120,10 @@ class AgentTurn:
         async def run(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
             call = plan.bind(args, kwargs)
             key, session_id = await self._place(call)
-            live = self._live(key)
+            live = live_turn(self._source.lanes, key)
             if live is not None:
                 items: AsyncGenerator[Any, None] = call.run_inside(live)
-                async with self._joined(live, session_id, None), aclosing(items):
+                async with self._joined(live, session_id, None), _transcript_of(live), aclosing(items):
                     async for item in items:
                         yield item
                 return
@@ -239,47 +195,10 @@ class AgentTurn:
     ) -> AbstractAsyncContextManager[Turn]:
         return self._source.turn_at(scope, scope_of, session_id=session_id, visible=self._visible)
 
-    def _live(self, key: str) -> Turn | None:
-        turn, gate = _current.get(), self._source.lanes.gate
-        while turn is not None and not (turn.running and turn.key == key and turn._owner is gate):
-            turn = turn._parent
-        return turn if turn is None or gate.is_here else None
-
-    @asynccontextmanager
-    async def _joined(
+    def _joined(
         self, turn: Turn, session_id: str | None, task: "asyncio.Task[object] | None"
-    ) -> AsyncGenerator[None, None]:
-        """Hold a turn for a call that joins it, and give it its session where whoever started it has no sessions."""
-        gate = self._source.lanes.gate
-        gate.join(turn, task)
-        try:
-            try:
-                async with self._session_of(turn, session_id), _transcript_of(turn):
-                    yield
-            finally:
-                if gate.is_last(turn, task):
-                    await self._source.note_end(turn)
-        except BaseException as caught:
-            replacement = gate.unjoin(turn, task, caught)
-            if replacement is not None:
-                raise replacement from caught
-            raise
-        gate.unjoin(turn, task)
-
-    @asynccontextmanager
-    async def _session_of(self, turn: Turn, session_id: str | None) -> AsyncGenerator[None, None]:
-        mine = False
-        if turn.session is None:
-            joins = cast("Joins", turn._joins)  # this call is one of them
-            async with joins.entering:
-                if turn.session is None:
-                    mine = True
-                    await self._source.enter_session(turn, session_id=session_id, visible=self._visible, joined=True)
-        try:
-            yield
-        finally:
-            if mine:
-                await self._source.leave_session(turn, visible=self._visible)
+    ) -> AbstractAsyncContextManager[None]:
+        return joined(self._source, turn, task, session_id=session_id, visible=self._visible)
 
 
 def _transcript_of(turn: Turn) -> AbstractAsyncContextManager[object]:

@@ -18,7 +18,17 @@ from turnlane.errors import CallChainTooLong
 if TYPE_CHECKING:
     from turnlane.turns.turn import Turn, TurnOwner
 
-__all__ = ("CHAIN_HEADER", "MAX_TURNS", "BroughtChain", "RawHeaders", "brought_by", "chain_headers", "read_chain")
+__all__ = (
+    "CHAIN_HEADER",
+    "MAX_TURNS",
+    "BroughtChain",
+    "RawHeaders",
+    "brought_by",
+    "brought_items",
+    "chain_headers",
+    "read_chain",
+    "sealed_with",
+)
 
 CHAIN_HEADER = "x-turnlane-chain"
 MAX_TURNS = 32  # deeper than any chain of agents that means to end
@@ -86,6 +96,24 @@ def brought_by(turn: "Turn") -> BroughtChain | None:
         # An iterable that could be read only once belongs to the app.
         brought = turn._chain = read_chain(brought) if isinstance(brought, list | tuple) else None
     return brought
+
+
+def brought_items(turn: "Turn | None") -> set[str]:
+    """Return what the requests brought of a turn and of the running ones it is nested in."""
+    items: set[str] = set()
+    while turn is not None:
+        brought = brought_by(turn)
+        items.update(() if brought is None else brought.items)
+        turn = turn._parent
+        while turn is not None and not turn.running:
+            turn = turn._parent
+    return items
+
+
+def sealed_with(secret: bytes, items: Iterable[str]) -> set[str]:
+    """Return the ids of turns in items whose seals were made with a secret."""
+    parts = (item.partition(".") for item in items)
+    return {name for name, _, seal in parts if secret and hmac.compare_digest(seal, _seal(name, secret))}
 
 
 def chain_headers(turn: "Turn | None") -> dict[str, str]:

@@ -6,18 +6,34 @@ import os
 import random
 import sqlite3
 import sys
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 from weakref import ref
 
 from turnlane.clock import Clock
-from turnlane.engines.base import Alive, Answer, Ask, End, Engine, LaneView, Lost, Note, Tell
+from turnlane.engines.base import (
+    Alive,
+    Answer,
+    Ask,
+    Draining,
+    End,
+    Engine,
+    Granted,
+    LaneView,
+    Lost,
+    Note,
+    Over,
+    Queued,
+    Tell,
+    Told,
+)
 from turnlane.engines.lane import Steps
 from turnlane.engines.local.database import Busy, Database
 from turnlane.engines.local.letters import Letters, letter_of, note_in
 from turnlane.engines.local.rows import SqliteRows, keys_of, views
+from turnlane.engines.local.short_ways import GIVE_BACK, TAKE, TAKEN, handed_on
 from turnlane.engines.local.workers import Workers
 from turnlane.errors import EngineUnavailable
 from turnlane.sqlite import Refused, reason_of
@@ -30,6 +46,8 @@ _T = TypeVar("_T")
 
 NOBODY = "nobody"  # asks for steps where a worker is not one any more
 BUSY_SECONDS = 5.0
+PASSES = 5
+AT_ONCE = 20  # lanes
 FIRST_PAUSE, LONGEST_PAUSE = 0.0001, 0.002
 
 
@@ -67,9 +85,11 @@ class LocalEngine(Engine):
         self._database = Database(self._directory, allow_network_fs=allow_network_fs)
         self._worker = ""
         self._pid = 0
+        self._is_inherited = False
         self._tell: Tell = _nobody
         self._letters: Letters | None = None
         self._workers: Workers | None = None
+        self._waited: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -77,15 +97,17 @@ class LocalEngine(Engine):
 
     async def open(self, worker: str, tell: Tell) -> None:
         """Make the directory where there is none, and be one of its workers."""
-        with self._translated("open it", worker):
+        try:
             await asyncio.to_thread(self._database.open)
-            try:
-                await self._enrol(worker, tell)
-            except BaseException:
-                self._worker = ""
-                self._let_go()
-                await asyncio.to_thread(self._database.close)
-                raise
+            self.secret: bytes = self._database.secret
+            await self._enrol(worker, tell)
+        except BaseException as error:
+            self._worker = ""
+            self._let_go()
+            await asyncio.to_thread(self._database.detach())
+            if isinstance(error, (Refused, sqlite3.Error, OSError)) and not isinstance(error, EngineUnavailable):
+                raise self._unavailable(error, "open it", worker) from error
+            raise
 
     async def _enrol(self, worker: str, tell: Tell) -> None:
         self._tell, self._pid, self._worker = tell, os.getpid(), worker
@@ -99,11 +121,43 @@ class LocalEngine(Engine):
 
     async def acquire(self, key: str, ask: Ask) -> Answer:
         """Come to a lane."""
-        return await self._step(key, "acquire a lane", lambda steps: steps.acquire(ask))
+        database, ticket, clock = self._database, ask.ticket, self._clock
+        if self._worker and not ask.again and not self._is_inherited and database.is_in_place():
+            token = clock.wall_ns() // 1000
+            if database.at_once(TAKE, (key, ticket, self._worker, token, clock.monotonic(), token)) == TAKEN:
+                if database.wants_checkpoint:
+                    self._begin_checkpoint()
+                return Granted(key, ticket, token)
+        answer = await self._step(key, "acquire a lane", lambda steps: steps.acquire(ask))
+        if isinstance(answer, Queued):
+            self._waited.add(ticket)
+        return answer
 
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         """Let the lane go, or leave the line."""
-        await self._step(key, "leave a lane", lambda steps: steps.leave(ticket, owes=owes, scatter=scatter))
+        if ticket in self._waited:  # others may wait behind it: the short way would lead nowhere
+            self._waited.discard(ticket)
+        elif (
+            self._worker
+            and owes is False
+            and not self._is_inherited
+            and self._database.at_once(GIVE_BACK, (key, ticket, key))
+        ):
+            return
+        self._require_open(key, "leave a lane")
+        self._post(await self._write(key, "leave a lane", partial(self._left, key, ticket, owes, scatter)))
+
+    def _left(
+        self, key: str, ticket: str, owes: bool | None, scatter: bool, connection: sqlite3.Connection
+    ) -> list[tuple[str, Note]]:
+        if owes is False:
+            clock = self._clock
+            handed = handed_on(connection, key, ticket, now=clock.monotonic(), wall_ns=clock.wall_ns)
+            if handed is not None:
+                return [handed]
+        steps, _ = self._steps(connection, key)
+        steps.leave(ticket, owes=owes, scatter=scatter)
+        return steps.notes
 
     async def settle(self, key: str, ticket: str, ends: Sequence[End]) -> None:
         """End the waits of tickets."""
@@ -113,8 +167,11 @@ class LocalEngine(Engine):
         """Have whoever has the lane asked to stop."""
         return await self._step(key, "interrupt a lane", lambda steps: steps.interrupt(grace=grace))
 
-    async def pause(self, key: str, paused: bool) -> None:
-        """Grant the lane to nobody until it is undone."""
+    async def pause(self, key: str | None, paused: bool) -> None:
+        """Grant the lane to nobody until it is undone; without a key, tell all workers."""
+        if key is None:
+            await self._tell_all(Draining(paused))
+            return
         await self._step(key, "pause a lane", lambda steps: steps.pause(paused))
 
     async def renew(self, tickets: Iterable[Alive]) -> list[Note]:
@@ -122,6 +179,7 @@ class LocalEngine(Engine):
         found: list[Note] = []
         for alive in tickets:
             found += await self._step(alive.key, "look for notes", partial(_renewed, alive.ticket))
+        self._waited.difference_update(note.ticket for note in found if isinstance(note, Over | Lost))
         if self._workers is not None:
             for other, pid in await self._write("", "look for workers", _enrolled_ones):
                 self._workers.watch(other, pid)
@@ -134,53 +192,70 @@ class LocalEngine(Engine):
 
     async def aclose(self) -> None:
         """Give all tickets back, and let everything go."""
-        if self._workers is None:
+        if self._workers is None or self._pid != os.getpid():  # the files are those of the process that made them
             return
         worker, self._worker = self._worker, ""
-        with suppress(EngineUnavailable):  # the others find it dead
-            await self._bury(worker)
-        for task in list(self._tasks):
-            task.cancel()
-        self._let_go()
-        await asyncio.to_thread(self._database.close)
+        try:
+            with suppress(EngineUnavailable):  # the others find it dead
+                await self._bury(worker)
+        finally:  # also where it is cancelled: nobody closes it again, and who has not let go lives on
+            for task in list(self._tasks):
+                task.cancel()
+            self._let_go()
+            await asyncio.to_thread(self._database.detach())
 
     def forget(self) -> None:
         """Let go of what this process has open."""
         self._worker = ""
         if self._pid == os.getpid():
             self._let_go()
-            self._database.close()
+            self._database.detach()()
 
     # -- steps
 
+    async def _tell_all(self, note: Draining) -> None:
+        for worker, _ in await self._write("", "drain all workers", _enrolled_ones):
+            if worker != self._worker:
+                self._send(worker, letter_of(note))
+        self._tell(note)
+
     async def _step(self, key: str, operation: str, do: Callable[[Steps], _T]) -> _T:
-        if not self._worker:
-            raise EngineUnavailable(self.where, operation=operation, reason="it is not open", key=key)
+        self._require_open(key, operation)
 
         def taken(connection: sqlite3.Connection) -> tuple[Steps, _T]:
             steps, _ = self._steps(connection, key)
             return steps, do(steps)
 
         steps, found = await self._write(key, operation, taken)
-        self._post(steps)
+        self._post(steps.notes)
         return found
+
+    def _require_open(self, key: str, operation: str) -> None:
+        if not self._worker:
+            raise EngineUnavailable(self.where, operation=operation, reason="it is not open", key=key)
 
     def _steps(self, connection: sqlite3.Connection, key: str) -> tuple[Steps, SqliteRows]:
         now, worker = self._clock.monotonic(), self._worker or NOBODY
         rows = SqliteRows(connection, key, worker, now=now, wall_ns=self._clock.wall_ns)
         return Steps(rows, key, worker, now=now), rows
 
-    def _post(self, steps: Steps) -> None:
+    def _post(self, notes: Iterable[tuple[str, Note]]) -> None:
         """Tell what is committed."""
-        for worker, note in steps.notes:
+        for worker, note in notes:
             if worker == self._worker:
-                self._tell(note)
+                self._hear(note)
             else:
                 self._send(worker, letter_of(note))
 
-    async def _write(self, key: str, operation: str, do: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do something in a transaction. One that finds the database busy waits a little, each time longer.
+    def _hear(self, note: Told) -> None:
+        if isinstance(note, Over | Lost):
+            self._waited.discard(note.ticket)  # nobody will say that it leaves
+        self._tell(note)
 
+    async def _write(self, key: str, operation: str, do: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something in a transaction.
+
+        One that finds the database busy lets the loop go on; if that does not help it waits, each time a little longer.
         The busy handler of SQLite is not used: it would stop the event loop, and is unfair.
         """
         if self._workers is None and not self._pid:
@@ -188,21 +263,32 @@ class LocalEngine(Engine):
         if self._pid != os.getpid():
             reason = "it was opened before this process was forked; make the lanes, or use them first, after the fork"
             raise EngineUnavailable(self.where, operation=operation, reason=reason, key=key)
-        until, pause = 0.0, FIRST_PAUSE
+        until, passes, pause = 0.0, PASSES, FIRST_PAUSE
         while True:
-            with self._translated(operation, key), suppress(Busy):
+            try:
                 found = self._database.attempt(do)
+            except Busy:
+                now = self._clock.monotonic()
+            except (Refused, sqlite3.Error, OSError) as error:
+                raise self._unavailable(error, operation, key) from error
+            else:
                 if self._database.wants_checkpoint:
-                    self._database.wants_checkpoint = False
-                    self._do(self._checkpoint())
+                    self._begin_checkpoint()
                 return found
-            now = self._clock.monotonic()
             until = until or now + BUSY_SECONDS
             if now >= until:
                 reason = f"its database was busy for {BUSY_SECONDS:g} s"
                 raise EngineUnavailable(self.where, operation=operation, reason=reason, key=key)
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  no secret
-            pause = min(2 * pause, LONGEST_PAUSE)
+            if passes:  # of the loop, which are about as long as a transaction
+                passes -= 1
+                await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  no secret
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _begin_checkpoint(self) -> None:
+        self._database.begin_checkpoint()
+        self._do(self._checkpoint())
 
     async def _checkpoint(self) -> None:
         await asyncio.to_thread(self._database.checkpoint)
@@ -225,7 +311,7 @@ class LocalEngine(Engine):
         if isinstance(note, tuple):
             self._do(self._look_for(*note))
         elif note is not None:
-            self._tell(note)
+            self._hear(note)
 
     def _greeted(self, letter: bytes) -> None:
         parts = letter.decode(errors="replace").split('"')
@@ -236,29 +322,44 @@ class LocalEngine(Engine):
     async def _look_for(self, key: str, ticket: str) -> None:
         for note in await self._step(key, "look for notes", partial(_renewed, ticket)):
             if not isinstance(note, Lost):
-                self._tell(note)
+                self._hear(note)
 
     def _found_dead(self, worker: str) -> None:
-        if self._worker:
+        """Take a worker out, here and now if the database is free: somebody may wait for what it had."""
+        if not self._worker:
+            return
+        try:
+            found = self._database.attempt(partial(self._taken_out, worker))
+        except (Busy, Refused, sqlite3.Error, OSError):  # the task waits, or tells
             self._do(self._take_out(worker))
+        else:
+            self._do(self._take_out(worker, self._told(found)))
 
-    async def _take_out(self, worker: str) -> None:
-        await self._bury(worker)
+    async def _take_out(self, worker: str, keys: Sequence[str] | None = None) -> None:
+        await self._bury(worker, keys)
         if self._workers is not None:
             self._workers.forget(worker)
 
-    async def _bury(self, worker: str) -> None:
-        """Take a worker out, and grant what it had to who is next; each lane is a transaction of its own.
+    async def _bury(self, worker: str, keys: Sequence[str] | None = None) -> None:
+        """Take a worker out, and grant what it had to who is next; `keys` are what is left of that, if it has begun.
 
         Where this process ends in the middle of it, the next step of a lane does the rest, or renewal of who waits.
         """
+        if keys is None:
+            keys = self._told(await self._write("", "take a worker out", partial(self._taken_out, worker)))
+        for key in keys:
+            self._post((await self._write(key, "grant a lane", partial(self._promoted, key, worker))).notes)
 
-        def taken_out(connection: sqlite3.Connection) -> list[str]:
-            connection.execute("DELETE FROM worker WHERE id = ?", (worker,))
-            return keys_of(connection, worker)
+    def _taken_out(self, worker: str, connection: sqlite3.Connection) -> tuple[list[Steps], list[str]]:
+        """Return what has to be told, and the keys of lanes that are left: each is a transaction of its own."""
+        connection.execute("DELETE FROM worker WHERE id = ?", (worker,))
+        keys = keys_of(connection, worker)
+        return [self._promoted(key, worker, connection) for key in keys[:AT_ONCE]], keys[AT_ONCE:]
 
-        for key in await self._write("", "take a worker out", taken_out):
-            self._post(await self._write(key, "grant a lane", partial(self._promoted, key, worker)))
+    def _told(self, found: tuple[list[Steps], list[str]]) -> list[str]:
+        for steps in found[0]:
+            self._post(steps.notes)
+        return found[1]
 
     def _promoted(self, key: str, dead: str, connection: sqlite3.Connection) -> Steps:
         steps, rows = self._steps(connection, key)
@@ -289,31 +390,25 @@ class LocalEngine(Engine):
 
     def close_in_child(self) -> None:
         """Close, in a forked process, what would keep its parent's worker alive."""
+        self._is_inherited = True
         if self._letters is not None:
             self._letters.close_in_child()
         if self._workers is not None:
             self._workers.close_in_child()
 
-    @contextmanager
-    def _translated(self, operation: str, key: str) -> Generator[None, None, None]:
-        try:
-            yield
-        except Refused as refused:
-            raise EngineUnavailable(self.where, operation=operation, reason=str(refused), key=key) from None
-        except sqlite3.Error as error:
-            raise EngineUnavailable(self.where, operation=operation, reason=reason_of(error), key=key) from error
-        except OSError as error:
-            if isinstance(error, EngineUnavailable):
-                raise
-            reason = error.strerror or str(error)
-            raise EngineUnavailable(self.where, operation=operation, reason=reason, key=key) from error
+    def _unavailable(self, error: Exception, operation: str, key: str) -> EngineUnavailable:
+        if isinstance(error, sqlite3.Error):
+            reason = reason_of(error)
+        else:
+            reason = getattr(error, "strerror", None) or str(error)
+        return EngineUnavailable(self.where, operation=operation, reason=reason, key=key)
 
 
 def _renewed(ticket: str, steps: Steps) -> list[Note]:
     return steps.renew(ticket)
 
 
-def _nobody(_: Note) -> None:
+def _nobody(_: Told) -> None:
     pass
 
 

@@ -12,7 +12,7 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, cast
 
-from turnlane.engines.base import Carried, Granted, Interrupted, Lost, Note, Offered, Over
+from turnlane.engines.base import Carried, Draining, Granted, Interrupted, Lost, Offered, Over, Told
 
 __all__ = ("Letters", "letter_of", "note_in")
 
@@ -21,7 +21,10 @@ LONGEST_DIRECTORY = 70  # bytes of its path
 TRIES, PAUSE = 2000, 0.001
 
 _CLASSES: Mapping[str, type[Any]] = MappingProxyType(
-    {cls.__name__: cls for cls in (Granted, Over, Interrupted, Offered, Lost)}
+    {cls.__name__: cls for cls in (Granted, Over, Interrupted, Offered, Lost, Draining)}
+)
+_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {name: tuple(each.name for each in fields(cls)) for name, cls in _CLASSES.items()}
 )
 
 
@@ -112,26 +115,31 @@ class Letters:
             self._close_directory()
 
 
-def letter_of(note: Note) -> bytes:
+def letter_of(note: Told) -> bytes:
     """Return a note as a datagram; of one that is too long, where it is to be looked for."""
-    letter = json.dumps([type(note).__name__, *(_packed(getattr(note, each.name)) for each in fields(note))]).encode()
-    return letter if len(letter) <= LONGEST else json.dumps(["Look", note.key, note.ticket]).encode()
+    name = type(note).__name__
+    letter = json.dumps([name, *[_packed(getattr(note, each)) for each in _FIELDS[name]]]).encode()
+    if isinstance(note, Draining) or len(letter) <= LONGEST:
+        return letter
+    return json.dumps(["Look", note.key, note.ticket]).encode()
 
 
-def note_in(letter: bytes) -> Note | tuple[str, str] | None:
+def note_in(letter: bytes) -> Told | tuple[str, str] | None:
     """Return the note of a datagram, or the key and ticket it is to be looked for by; None for what is no letter."""
     try:
         kind, *values = json.loads(letter)
         if kind == "Look":
             key, ticket = values
             return str(key), str(ticket)
-        found: Note = _CLASSES[kind](*(_unpacked(value) for value in values))
+        found: Told = _CLASSES[kind](*(_unpacked(value) for value in values))
     except (ValueError, TypeError, KeyError):
         return None
     return found
 
 
 def _packed(value: Any) -> Any:
+    if isinstance(value, str | int | float) or value == ():
+        return value
     if isinstance(value, bytes):
         return {"b": b64encode(value).decode()}
     if isinstance(value, Carried):
@@ -143,6 +151,8 @@ def _packed(value: Any) -> Any:
 
 
 def _unpacked(value: Any) -> Any:
+    if isinstance(value, str | int | float):
+        return value
     match value:
         case {"b": text}:
             return b64decode(text)

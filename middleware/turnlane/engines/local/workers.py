@@ -9,6 +9,7 @@ from contextlib import suppress
 __all__ = ("Workers",)
 
 LOOK_SECONDS = 0.5  # where the kernel does not tell of the end of a process
+FIRST_LOOK_SECONDS = 0.001  # after the end of one whose file is locked still; each time twice as long
 
 
 class Workers:
@@ -18,7 +19,7 @@ class Workers:
     are looked at twice a second.
 
     Mutable: `_lock` (the descriptor of its own file), `_watched` (by worker, the descriptor of its process, or None),
-    `_timer`.
+    `_timer` and `_pause`, until it looks again.
 
     Args:
         directory: where the files are.
@@ -33,6 +34,7 @@ class Workers:
         self._loop = asyncio.get_running_loop()
         self._watched: dict[str, int | None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._pause = LOOK_SECONDS
         self._lock = os.open(self._path(worker), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -42,6 +44,8 @@ class Workers:
             fd = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return True
+        except OSError:  # too many files are open, it may be: who is not known to be dead is taken to live
+            return False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -99,11 +103,16 @@ class Workers:
         if self.is_dead(worker):
             self._died(worker)
         else:  # a child it has forked holds the lock still, or the number is another's by now
+            self._pause = FIRST_LOOK_SECONDS
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._look_soon()
 
     def _look_soon(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+            self._timer = self._loop.call_later(self._pause, self._look)
+            self._pause = min(2 * self._pause, LOOK_SECONDS)
 
     def _look(self) -> None:
         self._timer = None

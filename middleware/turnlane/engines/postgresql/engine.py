@@ -7,17 +7,22 @@ import os
 import re
 from collections.abc import Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import md5
 from typing import Any
 
-from turnlane.engines.base import Alive, Answer, Ask, End, Engine, LaneView, Note, Queued, Tell
+from turnlane.engines.base import Alive, Answer, Ask, Draining, End, Engine, LaneView, Note, Queued, Tell, Told
 from turnlane.engines.postgresql.listening import Listener
-from turnlane.engines.postgresql.notes import answer_in, heard_in, view_in
+from turnlane.engines.postgresql.notes import Order, answer_in, heard_in, view_in
 from turnlane.engines.postgresql.statements import (
     ACQUIRE,
+    ACQUIRE_AGAIN,
+    AT_OPENING,
     CLOSE,
+    DRAIN,
     FATES,
     IDLE,
     INTERRUPT,
+    LAST_DRAIN,
     LEAVE,
     LOOK,
     PAUSE,
@@ -28,6 +33,7 @@ from turnlane.engines.postgresql.statements import (
     micros,
 )
 from turnlane.engines.postgresql.tickets import Tickets
+from turnlane.engines.url_options import seconds_in, split_options
 from turnlane.errors import EngineUnavailable, OutcomeUnknown
 from turnlane.postgresql import Functions, PostgresqlError, Unsettled, address_in, stored
 
@@ -52,11 +58,14 @@ class PostgresqlEngine(Engine):
     connection (pgbouncer, in transaction mode) all works, but a step is a transaction of several statements, and notes
     are looked for every 250 ms where no `listen_dsn` goes past it.
 
-    Not guaranteed: that whoever had a lane has stopped when its lease has ended; the token is for that. That tokens go
-    on growing where a crash emptied the lanes and the clock of the server was set back meanwhile.
+    Not guaranteed: that whoever had a lane has stopped when its lease has ended; the token is for that.
+
+    Of several hosts in the URL the one that takes writes is used. A standby that takes the place of its primary begins
+    without lanes, as after a crash; tokens go on growing, also where the clock is behind.
 
     Args:
         url: `postgresql://user:password@host:port/database`; `?schema=name` names the schema, else `turnlane`.
+            `?lease=` and `?listen_dsn=`, percent-encoded, set these two, whatever is given beside it.
         lease: seconds after which a worker that does not renew its tickets is taken for dead, by the clock of the
             server; the same for all workers of a schema.
         listen_dsn: a URL that reaches the server itself, to listen there, where `url` reaches a proxy.
@@ -76,6 +85,9 @@ class PostgresqlEngine(Engine):
         timeout: float | None = None,
         pool_size: int = 4,
     ) -> None:
+        url, options = split_options(url, ("lease", "listen_dsn"))
+        lease = seconds_in(options["lease"], "lease") if "lease" in options else lease
+        listen_dsn = options.get("listen_dsn", listen_dsn)
         if not (math.isfinite(lease) and lease >= 0.5):
             raise ValueError(f"lease must be at least 0.5 seconds, not {lease!r}")
         self.lease: float | None = lease
@@ -86,12 +98,15 @@ class PostgresqlEngine(Engine):
         self._has_listen_dsn = listen_dsn is not None
         self.where: str = self._functions.where
         self._tell: Tell = _nobody
+        # Within the 63 bytes of a name, and no worker's: those have no dot.
+        self._channel_of_all = f"turnlane.{md5(self._functions.schema.encode(), usedforsecurity=False).hexdigest()}"
         self._worker = ""
         self._pid = 0
         self._listener: Listener | None = None
         self._tickets = Tickets()
         self._timer: asyncio.TimerHandle | None = None  # to look again
         self._swept = 0.0
+        self._last_order = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -107,27 +122,31 @@ class PostgresqlEngine(Engine):
             listener = Listener(
                 self._dsn if can_listen else None,
                 where=self.where,
-                channel=f"turnlane_{worker}",
+                channels=(f"turnlane_{worker}", self._channel_of_all),
                 heard=self._heard,
-                look=self._look,
+                look=self._catch_up,
                 timeout=self._timeout,
                 check_every=(self.lease or 0) / 3,
             )
             self._tell, self._pid, self._worker = tell, os.getpid(), worker
             try:
+                [(self._last_order, secret)] = await self._rows("", "open it", AT_OPENING)
+                self.secret: bytes = secret
                 await listener.open()
             except BaseException:
                 self._worker = ""
+                await self._functions.aclose()
                 raise
             self._listener = listener
             self._swept = asyncio.get_running_loop().time()
 
     async def acquire(self, key: str, ask: Ask) -> Answer:
         """Come to a lane."""
+        statement = ACQUIRE_AGAIN if ask.again else ACQUIRE
         values = acquire_values(self._worker, self._lease, key, ask)
         self._tickets.come(ask.ticket)
         try:
-            answer = answer_in(str(await self._call(key, "acquire a lane", ACQUIRE, *values)))
+            answer = answer_in(str(await self._call(key, "acquire a lane", statement, *values)))
             self._tickets.answered(key, ask, answer)
         finally:
             self._tickets.has_come(ask.ticket)
@@ -135,10 +154,11 @@ class PostgresqlEngine(Engine):
             self._look_in(answer.look_after)
         return answer
 
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         """Let the lane go, or leave the line."""
         self._tickets.forget(ticket)
         await self._call(key, "leave a lane", LEAVE, self._lease, stored(key), stored(ticket), owes, scatter)
+        self._sweep_if_due()  # here too: turns that are short are never renewed
 
     async def settle(self, key: str, ticket: str, ends: Sequence[End]) -> None:
         """End the waits of tickets."""
@@ -151,17 +171,18 @@ class PostgresqlEngine(Engine):
         """Have whoever has the lane asked to stop."""
         return bool(await self._call(key, "interrupt a lane", INTERRUPT, self._lease, stored(key), grace))
 
-    async def pause(self, key: str, paused: bool) -> None:
-        """Grant the lane to nobody until it is undone."""
+    async def pause(self, key: str | None, paused: bool) -> None:
+        """Grant the lane to nobody until it is undone; without a key, tell all workers."""
+        if key is None:
+            number = await self._call("", "drain all workers", DRAIN, self._channel_of_all, paused)
+            self._ordered(Order(int(str(number)), paused))
+            return
         await self._call(key, "pause a lane", PAUSE, self._lease, stored(key), paused)
 
     async def renew(self, tickets: Iterable[Alive]) -> list[Note]:
         """Make the leases of tickets longer, and return what was missed."""
         notes = await self._renew(list(tickets), offers=False)
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._swept > SWEEP_EVERY:
-            self._swept = loop.time()
-            self._do(self._sweep())
+        self._sweep_if_due()
         return [note for note in notes if self._tickets.noted(note)]
 
     async def look(self, key: str | None = None) -> list[LaneView]:
@@ -173,17 +194,21 @@ class PostgresqlEngine(Engine):
         """Give all tickets back, and let everything go."""
         if not self._worker or self._pid != os.getpid():
             return
-        with suppress(EngineUnavailable, OutcomeUnknown):  # their leases end
-            await self._call("", "close it", CLOSE, self._worker, self._lease)
-        listener = self._listener
-        self._end()
-        if listener is not None:
-            await listener.aclose()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._functions.aclose()
+        try:
+            with suppress(EngineUnavailable, OutcomeUnknown):  # their leases end
+                await self._call("", "close it", CLOSE, self._worker, self._lease)
+        finally:  # also where it is cancelled: nobody closes it again
+            listener = self._listener
+            self._end()
+            try:
+                if listener is not None:
+                    await listener.aclose()
+                tasks = list(self._tasks)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:
+                await self._functions.aclose()
 
     def forget(self) -> None:
         """Let go of what this process has open."""
@@ -220,7 +245,7 @@ class PostgresqlEngine(Engine):
             for place, text in sorted(rows, key=lambda row: int(row[0])):
                 if place:
                     note = heard_in(text)
-                    if note is not None:
+                    if note is not None and not isinstance(note, Order):
                         found.append(note)
                 elif text is not None:
                     self._look_in(int(text) / 1e6 + A_MOMENT)
@@ -237,8 +262,30 @@ class PostgresqlEngine(Engine):
             return
         if note is None:
             self._do(self._look())
+        elif isinstance(note, Order):
+            self._ordered(note)
         elif self._tickets.noted(note):
             self._tell(note)
+
+    def _ordered(self, order: Order) -> None:
+        if order.number > self._last_order:
+            self._last_order = order.number
+            self._tell(Draining(order.draining))
+
+    async def _catch_up(self) -> None:
+        """Find what was told while nothing was heard."""
+        if not self._worker:
+            return
+        try:
+            self._ordered(await self._standing_order())
+        except (EngineUnavailable, OutcomeUnknown) as error:
+            logger.info("lanes_not_renewed engine=%s: %s", self.where, error)
+            return
+        await self._look()
+
+    async def _standing_order(self) -> Order:
+        [(number, draining)] = await self._rows("", "look for orders", LAST_DRAIN)
+        return Order(number, draining)
 
     async def _look(self) -> None:
         """Renew all tickets, and tell what was missed."""
@@ -256,14 +303,25 @@ class PostgresqlEngine(Engine):
 
     def _look_in(self, seconds: float) -> None:
         """Look again when a lease has ended of whom a ticket waits for; each renewal says when that is."""
-        if self._timer is not None:
-            self._timer.cancel()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max(seconds, SOONEST), lambda: self._do(self._look()))
+        at = loop.time() + max(seconds, SOONEST)
+        if self._timer is not None:
+            if loop.time() < self._timer.when() <= at:
+                return  # another lane may be free before this one
+            self._timer.cancel()
+        self._timer = loop.call_at(at, lambda: self._do(self._look()))
+
+    def _sweep_if_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._swept > SWEEP_EVERY:
+            self._swept = now
+            self._do(self._sweep())
 
     async def _sweep(self) -> None:
+        values = (self._lease, micros(IDLE), micros(FATES), SWEPT_AT_ONCE)
         with suppress(EngineUnavailable, OutcomeUnknown):
-            await self._call("", "forget idle lanes", SWEEP, self._lease, micros(IDLE), micros(FATES), SWEPT_AT_ONCE)
+            while await self._call("", "forget idle lanes", SWEEP, *values) == SWEPT_AT_ONCE:
+                pass  # there are more: as many may come in a minute as there are keys
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         if not self._worker:
@@ -295,5 +353,5 @@ class PostgresqlEngine(Engine):
             raise EngineUnavailable(self.where, operation=operation, reason=error.reason, key=key) from error
 
 
-def _nobody(_: Note) -> None:
+def _nobody(_: Told) -> None:
     pass

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from turnlane.postgresql import PostgresqlError, is_proxied
@@ -18,7 +18,7 @@ TO_CLOSE = 1.0
 
 
 class Listener:
-    """Listens on a channel, connects again when that is lost, and looks for what was missed.
+    """Listens on channels, connects again when that is lost, and looks for what was missed.
 
     Where a proxy answers that gives each transaction another connection, nothing can be heard: it looks every 250 ms.
 
@@ -27,7 +27,7 @@ class Listener:
     Args:
         dsn: where to connect to; None where it is known that nothing can be heard.
         where: names that in logs.
-        channel: to listen on.
+        channels: to listen on.
         heard: called with each text that is notified.
         look: looks for what was missed; raises nothing.
         timeout: seconds that connecting may take.
@@ -39,7 +39,7 @@ class Listener:
         dsn: str | None,
         *,
         where: str,
-        channel: str,
+        channels: Sequence[str],
         heard: Callable[[str], None],
         look: Callable[[], Awaitable[None]],
         timeout: float,
@@ -47,7 +47,7 @@ class Listener:
     ) -> None:
         self._dsn = dsn
         self._where = where
-        self._channel = channel
+        self._channels = channels
         self._heard = heard
         self._look = look
         self._timeout = timeout
@@ -138,8 +138,9 @@ class Listener:
                 _terminate(connection)
                 return
             connection.add_termination_listener(lambda _: lost.set())
-            with driving():
-                await connection.add_listener(self._channel, lambda _, __, ___, text: self._heard(text))
+            for channel in self._channels:
+                with driving():
+                    await connection.add_listener(channel, lambda _, __, ___, text: self._heard(text))
         except BaseException:
             _terminate(connection)
             raise

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64decode
+from dataclasses import dataclass
 from typing import Any
 
 from turnlane.engines.base import (
@@ -20,7 +21,7 @@ from turnlane.engines.base import (
 )
 from turnlane.postgresql import restored
 
-__all__ = ("Heard", "answer_in", "heard_in", "view_in")
+__all__ = ("Heard", "Order", "answer_in", "heard_in", "view_in")
 
 Heard = Granted | Over | Interrupted | Offered | Lost
 """A note as the database tells it."""
@@ -40,13 +41,23 @@ def answer_in(text: str) -> Answer:
             raise ValueError(f"the database has answered {text!r}")
 
 
-def heard_in(text: str) -> Note | None:
-    """Return a note; None for a hint that there is one to look for.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What all workers are told; a later one has a higher number."""
+
+    number: int
+    draining: bool
+
+
+def heard_in(text: str) -> Note | Order | None:
+    """Return a note, or an order; None for a hint that there is one to look for.
 
     Raises:
         ValueError: it is neither.
     """
     match json.loads(text):
+        case ["Draining", int(number), bool(draining)]:
+            return Order(number, draining)
         case ["Look", _, _]:
             return None
         case values:

@@ -5,10 +5,14 @@ from turnlane.postgresql import stored
 
 __all__ = (
     "ACQUIRE",
+    "ACQUIRE_AGAIN",
+    "AT_OPENING",
     "CLOSE",
+    "DRAIN",
     "FATES",
     "IDLE",
     "INTERRUPT",
+    "LAST_DRAIN",
     "LEAVE",
     "LOOK",
     "PAUSE",
@@ -20,11 +24,19 @@ __all__ = (
 )
 
 ACQUIRE = "SELECT {schema}.lane_acquire_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-LEAVE = "SELECT {schema}.lane_leave_1($1, $2, $3, $4, $5)"
+ACQUIRE_AGAIN = (
+    "SELECT coalesce((SELECT json_build_array('Over', key, ticket, how, taker, {schema}.lane_text_1(payload)) "
+    "FROM {schema}.lane_fate WHERE ticket = $4), "
+    "{schema}.lane_acquire_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15))"
+)
+LEAVE = "SELECT {schema}.lane_leave_2($1, $2, $3, $4, $5)"
 SETTLE = "SELECT {schema}.lane_settle_1($1, $2, $3, $4, $5, $6)"
 INTERRUPT = "SELECT {schema}.lane_interrupt_1($1, $2, $3)"
 PAUSE = "SELECT {schema}.lane_pause_1($1, $2, $3)"
 RENEW = "SELECT place, note FROM {schema}.lane_renew_1($1, $2, $3, $4, $5, $6)"
+DRAIN = "SELECT {schema}.lane_drain_1($1, $2)"
+LAST_DRAIN = "SELECT number, draining FROM {schema}.lane_drain"
+AT_OPENING = "SELECT number, secret FROM {schema}.lane_drain, {schema}.lane_secret"
 LOOK = "SELECT lane FROM {schema}.lane_look_1($1)"
 CLOSE = "SELECT {schema}.lane_close_1($1, $2)"
 SWEEP = "SELECT {schema}.lane_sweep_1($1, $2, $3, $4)"

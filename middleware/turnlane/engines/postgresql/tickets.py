@@ -1,5 +1,7 @@
 """The tickets of one worker that live, as far as it has heard."""
 
+from dataclasses import replace
+
 from turnlane.engines.base import Alive, Answer, Ask, Granted, Interrupted, Lost, Note, Offered, Over, Queued
 
 __all__ = ("Tickets",)
@@ -57,12 +59,15 @@ class Tickets:
         """Keep what a note says; tell whether it is to be told."""
         match note:
             case Granted(key=key, ticket=ticket, token=token):
-                if ticket in self.alive or ticket in self._coming:  # else it has left meanwhile
+                if self._is_known(ticket):  # else it has left meanwhile
                     self.alive[ticket] = Alive(key, ticket, token)
+            case Over(how="shared") | Interrupted() | Offered() if not self._is_known(note.ticket):
+                pass  # it has left meanwhile, and nobody would forget it
             case Over(ticket=ticket, how="shared"):
                 self._shared.add(ticket)
-            case Interrupted(ticket=ticket):
-                self._asked[ticket] = note
+            case Interrupted(ticket=ticket, rollback=rollback):  # what is looked for tells of all rollbacks
+                before = self._asked.get(ticket)
+                self._asked[ticket] = replace(note, rollback=rollback or (before is not None and before.rollback))
             case Over(ticket=ticket) | Lost(ticket=ticket):
                 self.forget(ticket)
             case Offered(ticket=ticket, by=by):
@@ -70,6 +75,9 @@ class Tickets:
                     return False
                 self._offered.add((ticket, by))
         return True
+
+    def _is_known(self, ticket: str) -> bool:
+        return ticket in self.alive or ticket in self._coming
 
     def forget(self, ticket: str) -> None:
         """Know nothing of a ticket."""

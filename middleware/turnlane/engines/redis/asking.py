@@ -1,17 +1,18 @@
 """How the scripts are asked, and what their errors become."""
 
 import asyncio
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+import secrets
+from collections.abc import Iterable, Sequence
+from types import TracebackType
 from typing import cast
 
-from turnlane.engines.base import Alive, LaneView, Note
+from turnlane.engines.base import SECRET_BYTES, Alive, LaneView, Note
 from turnlane.engines.redis.scripts import BUCKETS, SCRIPTS, Names
-from turnlane.engines.redis.wire import Argument, key_in, note_in, view_in
+from turnlane.engines.redis.wire import Argument, key_in, key_out, note_in, view_in
 from turnlane.errors import EngineUnavailable, OutcomeUnknown
-from turnlane.redis import Forked, RedisClient, Refused, Unreachable
+from turnlane.redis import Forked, Packed, RedisClient, Refused, Unreachable, packed
 
-__all__ = ("FORKED", "Asking", "translated")
+__all__ = ("FORKED", "Asking", "Translated")
 
 FORKED = "it was opened before this process was forked; make the lanes, or use them first, after the fork"
 TOGETHER = 200  # lanes or tickets in one script, some milliseconds
@@ -19,6 +20,8 @@ TOGETHER = 200  # lanes or tickets in one script, some milliseconds
 
 class Asking:
     """The scripts of one engine.
+
+    Mutable: `_worker`, for which there was a step last, and `_common`, what all steps of it have in common.
 
     Args:
         client: that runs them.
@@ -32,12 +35,18 @@ class Asking:
         self._client = client
         self._lease = 1000 * round(1000 * lease)
         self._in_cluster = in_cluster
+        self._worker, self._common = "", packed(())
 
-    async def step(self, name: str, key: str, worker: str, *arguments: Argument) -> list[object]:
+    async def step(self, name: str, key: str, worker: str, *arguments: Argument) -> object:
         """Do a step of one lane."""
-        common = (worker, self._lease, self.names.channel, _bytes(key))
-        found = await self._client.run(SCRIPTS[name], self.names.of_lane(key), (*common, *arguments))
-        return cast("list[object]", found)
+        if worker != self._worker:
+            self._worker, self._common = worker, packed((worker, self._lease, self.names.channel))
+        lane = key_out(key)
+        first, keys = self.names.packed(lane)
+        rest, common = packed(arguments), self._common
+        sent = b"%b%b$%d\r\n%b\r\n%b" % (keys.sent, common.sent, len(lane), lane, rest.sent)
+        count = keys.parts + common.parts + 1 + rest.parts
+        return await self._client.run_packed(SCRIPTS[name], first, Packed(count, sent))
 
     async def opened(self) -> bool:
         """See to it that there is a record of each bucket; tell whether all were lost."""
@@ -51,10 +60,20 @@ class Asking:
         )
         return 1 in found
 
+    async def secret(self) -> bytes:
+        """Return what all workers share, which the first one makes; it is kept as long as the server keeps anything."""
+        name = self.names.secret
+        await self._client.about("SET", name, secrets.token_hex(SECRET_BYTES), "NX", key=name)
+        found = cast("bytes | None", await self._client.about("GET", name, key=name))
+        return b"" if found is None else bytes.fromhex(found.decode("ascii", "replace"))
+
     async def may_be_evicted(self) -> bool:
         """Tell whether the server may throw away what it is to keep."""
-        memory = cast("bytes", await self._client.about("INFO", "memory", key=self.names.channel))
-        return b"maxmemory_policy:allkeys" in memory and b"maxmemory:0\r" not in memory
+        return await self._client.may_evict(self.names.channel)
+
+    async def require_voice(self, worker: str) -> None:
+        """Find out whether the user may publish: a script that may not is stopped in its middle."""
+        await self._client.command("PUBLISH", self.names.channel + worker, "")
 
     async def renewed(self, tickets: Iterable[Alive], worker: str) -> list[tuple[Alive, object, list[Note]]]:
         """Renew tickets; return of each when its lane is to be looked at again, and what is told."""
@@ -63,7 +82,7 @@ class Asking:
             keys, indexes = self._lanes(group)
             parts: list[Argument] = [worker, self._lease, self.names.channel, len(group)]
             for alive in group:
-                parts += (indexes[alive.key], _bytes(alive.key), alive.ticket, alive.token)
+                parts += (indexes[alive.key], key_out(alive.key), alive.ticket, alive.token)
             found = cast("list[list[object]]", await self._client.run(SCRIPTS["renew"], keys, parts))
             for alive, (again, notes) in zip(group, found, strict=True):
                 told = [note_in(note) for note in cast("list[list[bytes]]", notes)]
@@ -76,7 +95,7 @@ class Asking:
             keys, indexes = self._lanes(group)
             parts: list[Argument] = [worker, self._lease, self.names.channel, len(group)]
             for alive in group:
-                parts += (indexes[alive.key], _bytes(alive.key), alive.ticket)
+                parts += (indexes[alive.key], key_out(alive.key), alive.ticket)
             await self._client.run(SCRIPTS["close"], keys, parts)
 
     async def views(self, key: str | None) -> list[LaneView]:
@@ -85,7 +104,7 @@ class Asking:
         found: dict[str, LaneView] = {}
         for group in self._grouped([Alive(each, "") for each in keys]):
             names = [name for alive in group for name in self.names.of_lane(alive.key)]
-            parts: list[Argument] = ["", self._lease, self.names.channel, *(_bytes(alive.key) for alive in group)]
+            parts: list[Argument] = ["", self._lease, self.names.channel, *(key_out(alive.key) for alive in group)]
             views = cast("list[list[object]]", await self._client.run(SCRIPTS["look"], names, parts))
             for alive, row in zip(group, views, strict=True):
                 view = view_in(alive.key, row)
@@ -129,20 +148,28 @@ class Asking:
         return names, indexes
 
 
-@contextmanager
-def translated(where: str, operation: str, key: str) -> Generator[None, None, None]:
-    """Turn what the client raises into the errors of this package."""
-    try:
-        yield
-    except Forked:
-        raise EngineUnavailable(where, operation=operation, reason=FORKED, key=key) from None
-    except Unreachable as error:
-        if error.sent:
-            raise OutcomeUnknown(where, operation=operation, reason=str(error), key=key) from error
-        raise EngineUnavailable(where, operation=operation, reason=str(error), key=key) from error
-    except Refused as refused:
-        raise EngineUnavailable(where, operation=operation, reason=str(refused), key=key) from refused
+class Translated:
+    """Turns what the client raises in a block into the errors of this package."""
 
+    __slots__ = ("_key", "_operation", "_where")
 
-def _bytes(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")
+    def __init__(self, where: str, operation: str, key: str) -> None:
+        self._where = where
+        self._operation = operation
+        self._key = key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        match exc:
+            case Forked():
+                raise EngineUnavailable(self._where, operation=self._operation, reason=FORKED, key=self._key) from None
+            case Unreachable(sent=True):
+                raise OutcomeUnknown(self._where, operation=self._operation, reason=str(exc), key=self._key) from exc
+            case Unreachable() | Refused():
+                raise EngineUnavailable(self._where, operation=self._operation, reason=str(exc), key=self._key) from exc
+            case _:
+                pass

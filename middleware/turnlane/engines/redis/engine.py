@@ -7,7 +7,8 @@ import os
 import secrets
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
+from weakref import ref
 
 from turnlane.engines.base import (
     Alive,
@@ -23,11 +24,22 @@ from turnlane.engines.base import (
     Over,
     Queued,
     Tell,
+    Told,
 )
-from turnlane.engines.redis.asking import FORKED, Asking, translated
+from turnlane.engines.redis.asking import FORKED, Asking, Translated
 from turnlane.engines.redis.subscription import Subscription
 from turnlane.engines.redis.tickets import Tickets
-from turnlane.engines.redis.wire import Missed, answer_in, arguments_of, flag, letter_in, seconds
+from turnlane.engines.redis.wire import (
+    Missed,
+    answer_in,
+    arguments_of,
+    draining_in,
+    flag,
+    letter_in,
+    letter_to_all,
+    seconds,
+)
+from turnlane.engines.url_options import seconds_in, split_options
 from turnlane.errors import EngineUnavailable
 from turnlane.redis import RedisClient, Unreachable, address_in, checked_prefix
 
@@ -54,11 +66,15 @@ class RedisEngine(Engine):
     granted is not granted again. Tokens tell who is the later one. Where the server both loses its data and has its
     clock set back, tokens may go back. Nor anything with a `maxmemory-policy` of `allkeys-*`, which is logged.
 
-    In a cluster the lanes are divided among 128 slots.
+    In a cluster the lanes are divided among 128 slots. A user needs no more than `~{prefix:*` and `&prefix:worker:*`,
+    and of commands `+ping +select +subscribe +publish +eval +evalsha +time +get +set +exists +pexpire +@hash`
+    `+@sortedset`; with `+info` it is warned of the above.
 
     Args:
-        url: `redis://[user:password@]host:port/database`, `redis+sentinel://host:port,host:port/service/database` or
-            `redis+cluster://host:port,host:port`; with `rediss` for TLS. `?prefix=` sets `prefix`.
+        url: `redis://[user:password@]host:port/database`, `redis+unix:///path?db=0`,
+            `redis+sentinel://host:port,host:port/service/database` or `redis+cluster://host:port,host:port`; with
+            `rediss` for TLS, where `?ssl_ca_certs=` names the file of an authority. `?prefix=` and `?lease=` set
+            `prefix` and `lease`, whatever is given beside it.
         lease: seconds after which a worker that has not renewed its tickets is taken for dead; the same for all
             workers, at most an hour.
         prefix: of all keys; lanes with different prefixes know nothing of each other.
@@ -70,8 +86,8 @@ class RedisEngine(Engine):
         NotConfigured: the package redis is not installed.
     """
 
-    # Mutable: _worker, empty unless it is open; _pid, of the process that opened it; _tell, where notes go; _tickets,
-    # those of this worker; _subscription, None unless it is open; _tasks; _catching_up, while all tickets are renewed.
+    # Mutable: _worker, empty unless it is open; _tell, where notes go; _tickets, those of this worker;
+    # _subscription, None unless it is open; _tasks; _catching_up, while all tickets are renewed.
 
     def __init__(
         self,
@@ -82,7 +98,9 @@ class RedisEngine(Engine):
         timeout: float = 3.0,
         max_connections: int = 20,
     ) -> None:
+        url, options = split_options(url, ("lease",))
         address = address_in(url)
+        lease = seconds_in(options["lease"], "lease") if options else lease
         if not (math.isfinite(lease) and 0.1 <= lease <= LONGEST_LEASE):
             raise ValueError(f"lease must be from 0.1 to 3600 seconds, not {lease!r}")
         if not 0 < timeout <= LONGEST_TIMEOUT:
@@ -97,7 +115,7 @@ class RedisEngine(Engine):
         self._ask = Asking(client, names, lease=lease, in_cluster=address.kind == "cluster")
         self._tickets = Tickets(self._look_again)
         self._patience = min(timeout, lease / 3)
-        self._worker, self._pid = "", 0
+        self._worker = ""
         self._tell: Tell = _nobody
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,17 +134,26 @@ class RedisEngine(Engine):
             again=self._catch_up,
             patience=self._patience,
         )
-        with translated(self.where, "open it", worker):
+        try:
+            await self._begin(worker, subscription)
+        except BaseException:
+            await self._client.aclose()
+            raise
+        self._tell, self._worker, self._subscription, self._catching_up = tell, worker, subscription, False
+        _keep_in_children(self, subscription)
+
+    async def _begin(self, worker: str, subscription: Subscription) -> None:
+        with Translated(self.where, "open it", worker):
+            await self._ask.require_voice(worker)
             if await self._ask.opened():
                 logger.warning("lanes_forgotten engine=%s: none is granted for %s s", self.where, self.lease)
             if await self._ask.may_be_evicted():
                 logger.warning("lanes_may_be_evicted engine=%s: set maxmemory-policy to noeviction", self.where)
+            self.secret: bytes = await self._ask.secret()
             try:
                 await subscription.open()
             except Exception as error:
                 raise Unreachable(str(error) or type(error).__name__, sent=False) from error
-        self._tell, self._worker, self._subscription, self._pid = tell, worker, subscription, os.getpid()
-        _keep_in_children(self, subscription)
 
     async def acquire(self, key: str, ask: Ask) -> Answer:
         """Come to a lane."""
@@ -134,9 +161,9 @@ class RedisEngine(Engine):
         tickets, subscription = self._tickets, self._subscription
         times = 0 if subscription is None else subscription.times
         tickets.ask(key, ask.ticket)
-        with translated(self.where, "acquire a lane", key):
-            found, again = await self._ask.step("acquire", key, self._worker, *arguments_of(ask))
-        answer = answer_in(cast("list[bytes]", found), again)
+        with Translated(self.where, "acquire a lane", key):
+            found = await self._ask.step("acquire", key, self._worker, *arguments_of(ask))
+        answer = answer_in(key, ask.ticket, found)
         match answer:
             case Granted():
                 tickets.grant(answer)
@@ -148,11 +175,12 @@ class RedisEngine(Engine):
                 tickets.end(key, ask.ticket)
         return answer
 
-    async def leave(self, key: str, ticket: str, *, owes: bool = False, scatter: bool = False) -> None:
+    async def leave(self, key: str, ticket: str, *, owes: bool | None = False, scatter: bool = False) -> None:
         """Let the lane go, or leave the line."""
         self._require_open(key, "leave a lane")
-        with translated(self.where, "leave a lane", key):
-            (again,) = await self._ask.step("leave", key, self._worker, ticket, flag(owes), flag(scatter))
+        with Translated(self.where, "leave a lane", key):
+            owing = "?" if owes is None else flag(owes)
+            again = await self._ask.step("leave", key, self._worker, ticket, owing, flag(scatter))
         if ticket:
             self._tickets.end(key, ticket)
         self._tickets.watch(key, seconds(again))
@@ -161,27 +189,33 @@ class RedisEngine(Engine):
         """End the waits of tickets."""
         self._require_open(key, "settle messages")
         parts = [part for end in ends for part in (end.ticket, end.how, end.payload)]
-        with translated(self.where, "settle messages", key):
+        with Translated(self.where, "settle messages", key):
             await self._ask.step("settle", key, self._worker, ticket, *parts)
 
     async def interrupt(self, key: str, *, grace: float) -> bool:
         """Have whoever has the lane asked to stop."""
         self._require_open(key, "interrupt a lane")
-        with translated(self.where, "interrupt a lane", key):
-            _, found = await self._ask.step("interrupt", key, self._worker, _request(), repr(float(grace)))
+        with Translated(self.where, "interrupt a lane", key):
+            found = await self._ask.step("interrupt", key, self._worker, _request(), repr(float(grace)))
         return found == 1
 
-    async def pause(self, key: str, paused: bool) -> None:
-        """Grant the lane to nobody until it is undone."""
+    async def pause(self, key: str | None, paused: bool) -> None:
+        """Grant the lane to nobody until it is undone; without a key, tell all workers."""
+        if key is None:
+            self._require_open("", "drain all workers")
+            with Translated(self.where, "drain all workers", ""):
+                channel = self._ask.names.channel
+                await self._client.about("PUBLISH", channel, letter_to_all(paused), key=channel)
+            return
         self._require_open(key, "pause a lane")
-        with translated(self.where, "pause a lane", key):
+        with Translated(self.where, "pause a lane", key):
             await self._ask.step("pause", key, self._worker, _request(), flag(paused))
 
     async def renew(self, tickets: Iterable[Alive]) -> list[Note]:
         """Say that tickets are alive, all in one command; in a cluster, in one for each slot."""
         self._require_open("", "renew tickets")
         found: list[Note] = []
-        with translated(self.where, "renew tickets", ""):
+        with Translated(self.where, "renew tickets", ""):
             for alive, again, notes in await self._ask.renewed(tickets, self._worker):
                 self._tickets.watch(alive.key, seconds(again))
                 for note in notes:
@@ -192,24 +226,28 @@ class RedisEngine(Engine):
     async def look(self, key: str | None = None) -> list[LaneView]:
         """Return the lanes that live now."""
         self._require_open(key or "", "look at lanes")
-        with translated(self.where, "look at lanes", key or ""):
+        with Translated(self.where, "look at lanes", key or ""):
             return await self._ask.views(key)
 
     async def aclose(self) -> None:
         """Give all tickets back, and let everything go."""
-        if not self._worker:
+        if not self._worker or self._client.is_forked:
             return
         worker, self._worker = self._worker, ""
         subscription, self._subscription = self._subscription, None
         tickets = self._tickets.clear()
         for task in list(self._tasks):
             task.cancel()
-        with suppress(Exception):  # the others find it dead
-            await self._ask.closed(tickets, worker)
-        if subscription is not None:
-            await subscription.aclose()
-        with suppress(Exception):
-            await self._client.aclose()
+        try:
+            with suppress(Exception):  # the others find it dead
+                await self._ask.closed(tickets, worker)
+        finally:  # also where it is cancelled: nobody closes it again
+            try:
+                if subscription is not None:
+                    await subscription.aclose()
+            finally:
+                with suppress(Exception):
+                    await self._client.aclose()
 
     def forget(self) -> None:
         """Be closed, without telling anybody. The loop that is closed has closed what it had open."""
@@ -221,7 +259,11 @@ class RedisEngine(Engine):
 
     def _heard(self, channel: bytes, letter: bytes) -> None:
         if channel == self._ask.names.channel.encode():
-            self._catch_up()
+            to_all = draining_in(letter)
+            if to_all is None:
+                self._catch_up()
+            else:
+                self._tell(to_all)
             return
         try:
             note = letter_in(letter)
@@ -253,6 +295,8 @@ class RedisEngine(Engine):
 
     async def _caught_up(self) -> None:
         try:
+            # All buckets at once: who comes to one later need not wait for those who could have said so long ago.
+            await self._ask.opened()
             await self._renew_again(self._tickets.alive())
             await asyncio.sleep(BETWEEN_CATCHING_UP)
         finally:
@@ -272,7 +316,7 @@ class RedisEngine(Engine):
     def _require_open(self, key: str, operation: str) -> None:
         if not self._worker:
             raise EngineUnavailable(self.where, operation=operation, reason="it is not open", key=key)
-        if self._pid != os.getpid():
+        if self._client.is_forked:
             raise EngineUnavailable(self.where, operation=operation, reason=FORKED, key=key)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
@@ -290,7 +334,7 @@ def _request() -> str:
     return secrets.token_hex(8)
 
 
-def _nobody(_: Note) -> None:
+def _nobody(_: Told) -> None:
     pass
 
 
@@ -298,4 +342,5 @@ def _keep_in_children(*things: object) -> None:
     """Keep things in forked processes, where dropping them would disturb the loop of the parent."""
     kept: list[object] = []
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: kept.extend(things))
+        references = [ref(thing) for thing in things]  # it can not be undone: the parent must be able to forget them
+        os.register_at_fork(after_in_child=lambda: kept.extend(reference() for reference in references))

@@ -1,4 +1,4 @@
-"""What goes to the scripts and comes from them: flat lists of texts."""
+"""What goes to the scripts and comes from them: flat lists of texts and numbers."""
 
 from collections.abc import Sequence
 from typing import Literal, cast
@@ -7,6 +7,7 @@ from turnlane.engines.base import (
     Answer,
     Ask,
     Carried,
+    Draining,
     Full,
     Granted,
     Interrupted,
@@ -19,7 +20,21 @@ from turnlane.engines.base import (
     TicketView,
 )
 
-__all__ = ("Missed", "answer_in", "arguments_of", "flag", "letter_in", "micros", "note_in", "seconds", "view_in")
+__all__ = (
+    "Missed",
+    "answer_in",
+    "arguments_of",
+    "draining_in",
+    "flag",
+    "key_in",
+    "key_out",
+    "letter_in",
+    "letter_to_all",
+    "micros",
+    "note_in",
+    "seconds",
+    "view_in",
+)
 
 Argument = str | bytes | int
 How = Literal["superseded", "coalesced", "steered", "shared"]
@@ -56,27 +71,38 @@ def key_in(part: bytes) -> str:
     return part.decode("utf-8", "surrogatepass")
 
 
+def key_out(key: str) -> bytes:
+    """Return the key of a lane as the scripts have it."""
+    return key.encode("utf-8", "surrogatepass")
+
+
 def arguments_of(ask: Ask) -> tuple[Argument, ...]:
-    """Return what a ticket asks for."""
-    room, most = (-1 if each is None else each for each in (ask.room, ask.most))
+    """Return what a ticket asks for; of one that only waits no more than the script needs."""
+    room = -1 if ask.room is None else ask.room
+    if not (ask.over or ask.tag or ask.steer or ask.payload or ask.number):
+        return (ask.ticket, room)
+    most = -1 if ask.most is None else ask.most
     return (
         *(ask.ticket, room, ask.over, repr(ask.grace), ask.tag, micros(ask.window), most, ask.overflow),
         *(flag(ask.steer), ask.whom, ask.payload, ask.number),
     )
 
 
-def answer_in(found: Sequence[bytes], again: object) -> Answer:
-    """Return the answer to one that came to a lane, which is to be looked at again after so many microseconds."""
-    match found:
-        case [b"queued", ahead, number]:
-            return Queued(int(ahead), int(number), seconds(again))
-        case [b"full", ahead, together]:
-            return Full(int(ahead), together=bool(together))
-        case _:
-            note = note_in(found)
-            if isinstance(note, Granted | Over):
-                return note
-            raise ValueError(f"no answer is {found!r:.100}")
+def answer_in(key: str, ticket: str, found: object) -> Answer:
+    """Return the answer to one that came to a lane."""
+    if isinstance(found, int):
+        return Granted(key, ticket, found)
+    parts = cast("list[object]", found)
+    if len(parts) > 1:
+        ahead, number, again = cast("list[int]", parts)
+        return Queued(ahead, number, seconds(again))
+    answer = cast("list[bytes]", parts[0])
+    if answer[0] == b"full":
+        return Full(int(answer[1]), together=bool(answer[2]))
+    note = note_in(answer)
+    if isinstance(note, Granted | Over):
+        return note
+    raise ValueError(f"no answer is {found!r:.100}")
 
 
 def note_in(found: Sequence[bytes]) -> Note:
@@ -120,6 +146,20 @@ def letter_in(letter: bytes) -> "Note | Missed":
     if parts[0] == b"look":
         return Missed(key_in(parts[1]), parts[2].decode())
     return note_in(parts)
+
+
+def letter_to_all(draining: bool) -> str:
+    """Return what is published to all workers."""
+    return f"draining {flag(draining)}"
+
+
+def draining_in(letter: bytes) -> Draining | None:
+    """Return what was published to all workers; None for the hint that the server has lost its data."""
+    match letter.split():
+        case [b"draining", *rest]:
+            return Draining(rest == [b"1"])
+        case _:
+            return None
 
 
 def view_in(key: str, found: Sequence[object]) -> LaneView | None:

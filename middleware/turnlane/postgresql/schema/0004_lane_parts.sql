@@ -3,8 +3,8 @@ CREATE FUNCTION {schema}.lane_now_1() RETURNS bigint LANGUAGE sql VOLATILE AS $$
     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 $$;
 
--- Until when nobody is granted anything, because all was lost and whoever had a lane may say so. Asked before any lane is
--- locked: two that find the row missing wait for one another here.
+-- Until when nobody is granted anything, because all was lost and whoever had a lane may say so: for one lease, also if
+-- the clock is set back. Asked before any lane is locked: two that find the row missing wait for one another here.
 CREATE FUNCTION {schema}.lane_frozen_1(p_lease bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_now bigint := {schema}.lane_now_1();
@@ -15,7 +15,11 @@ BEGIN
         INSERT INTO {schema}.lane (key, alive) VALUES (E'\x01', v_now + p_lease) ON CONFLICT DO NOTHING;
         SELECT alive INTO v_until FROM {schema}.lane WHERE key = E'\x01';
     END IF;
-    RETURN least(v_until, v_now + p_lease);
+    IF v_until > v_now + p_lease THEN
+        v_until := v_now + p_lease;
+        UPDATE {schema}.lane SET alive = v_until WHERE key = E'\x01' AND alive > v_until;
+    END IF;
+    RETURN v_until;
 END $$;
 
 CREATE FUNCTION {schema}.lane_locked_1(p_key text) RETURNS {schema}.lane LANGUAGE plpgsql AS $$
@@ -186,7 +190,8 @@ BEGIN
         IF NOT FOUND THEN
             CONTINUE;
         END IF;
-        IF v_newest.closes > p_now + 100 THEN
+        -- one that came later than now came before the clock was set back
+        IF v_newest.closes > p_now + 100 AND v_newest.since <= p_now THEN
             RETURN p_lane;
         END IF;
         v_dropped := ARRAY(

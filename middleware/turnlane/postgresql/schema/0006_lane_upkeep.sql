@@ -27,7 +27,10 @@ BEGIN
         IF v_lane.ticket = v_mine.ticket THEN
             v_lane.alive := v_now + p_lease;
             v_lane.lease := p_lease;
-        ELSIF v_lane.ticket IS NULL AND v_mine.token > v_lane.last THEN -- it was lost, and nobody had it since
+        ELSIF v_lane.ticket IS NULL
+            AND v_mine.token > (CASE v_lane.last WHEN 0 THEN (SELECT token FROM {schema}.lane_floor) ELSE v_lane.last END)
+        THEN -- it was lost, and nobody had it since
+            v_lane.last := v_mine.token; -- it is no new token: those begin higher after a loss, these do not
             v_lane := {schema}.lane_given_1(v_lane, v_mine.ticket, p_worker, v_now + p_lease, p_lease, v_now);
             v_lane.last := v_mine.token;
             v_lane.owes := v_lane.owed;

@@ -1,10 +1,12 @@
 -- Come to a lane.
 --
--- ARGV: 4 key, 5 ticket, 6 room (-1 for any), 7 over, 8 grace, 9 tag, 10 window in microseconds, 11 most (-1 for any),
---       12 overflow, 13 whether it is a message to steer with, 14 whom it is for, 15 payload, 16 number (0 for none)
--- Returns the answer, and after how many microseconds the lane is to be looked at again.
-local ticket, room, take, tag, most = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[9], tonumber(ARGV[11])
-local window, payload, wanted = tonumber(ARGV[10]), ARGV[15], tonumber(ARGV[16])
+-- ARGV: 4 key, 5 ticket, 6 room (-1 for any); and for what only waits, nothing more, else
+--       7 over, 8 grace, 9 tag, 10 window in microseconds, 11 most (-1 for any), 12 overflow, 13 whether it is a message
+--       to steer with, 14 whom it is for, 15 payload, 16 number (0 for none)
+-- Returns the token of a grant that says no more; of one that waits how many are ahead, its number and after how many
+-- microseconds the lane is to be looked at again; else the answer, in a list.
+local ticket, room, take, tag, most = ARGV[5], tonumber(ARGV[6]), ARGV[7] or '', ARGV[9] or '', tonumber(ARGV[11] or -1)
+local window, payload, wanted = tonumber(ARGV[10] or 0), ARGV[15] or '', tonumber(ARGV[16] or 0)
 
 local function standing()
   local held = lane and lane.held
@@ -12,7 +14,7 @@ local function standing()
     return granted(held)
   end
   local place = place_of(ticket)
-  return place and { 'queued', text(ahead_of(place.run) + (held and 1 or 0)), text(place.number) }
+  return place and { ahead_of(place.run) + (held and 1 or 0), place.number }
 end
 
 local function take_over()
@@ -99,9 +101,15 @@ local function come()
   if ARGV[13] == '1' then
     tell(held.worker, { 'offered', key, held.ticket, ticket, ARGV[14], payload })
   end
-  return { 'queued', text(ahead_of(place.run) + 1), text(number) }
+  return { ahead_of(place.run) + 1, number }
 end
 
 enter(1, ARGV[4])
 local answer = come()
-return { answer, finish() }
+local again = finish()
+if answer[1] == 'granted' and answer[5] == '' and #answer == 6 then
+  return lane.held.token
+elseif type(answer[1]) == 'number' then
+  return { answer[1], answer[2], again }
+end
+return { answer }

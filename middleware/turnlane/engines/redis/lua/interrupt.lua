@@ -1,7 +1,7 @@
 -- Have whoever has a lane asked to stop.
 --
 -- ARGV: 4 key, 5 request, which is done once, 6 grace
--- Returns after how many microseconds the lane is to be looked at again, and whether there is anybody.
+-- Returns whether there is anybody.
 enter(1, ARGV[4])
 bury()
 local is_there = lane and lane.held and 1 or 0
@@ -11,4 +11,5 @@ elseif not is_over(ARGV[5]) then
   ask_to_stop('', ARGV[6], false)
 end
 mark(ARGV[5])
-return { finish(), is_there }
+finish()
+return is_there

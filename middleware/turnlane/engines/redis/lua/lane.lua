@@ -22,12 +22,7 @@ end
 local function give(ticket, to, owes, dropped, lends)
   token = math.max(token + 1, now)
   call('HSET', BUCKET, 't', text(token))
-  put_lane({
-    held = {
-      ticket = ticket, worker = to, token = token, since = now, owes = owes or false, asked = false, by = '', grace = '0',
-      rollback = false, dropped = dropped, lends = lends,
-    },
-  })
+  put_lane({ held = a_holder(ticket, to, token, owes or false, dropped, lends) })
   return granted(lane.held)
 end
 

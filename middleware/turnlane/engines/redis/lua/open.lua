@@ -1,6 +1,7 @@
 -- See to it that there is a record of each bucket, so that its loss is found. Where there is none although workers
 -- listen, the server has lost what it knew: nothing is granted for a lease, until those who have a lane have said so.
--- Where the server has begun a moment ago they may not listen yet, and are given a moment.
+-- Where the server has begun a moment ago, or the user may not ask since when it runs, they may not listen yet, and are
+-- given a moment.
 --
 -- KEYS: buckets
 -- ARGV: 1 lease in microseconds, 2 channel of all workers, to which the one that opens does not listen yet
@@ -13,9 +14,10 @@ local lost, wait
 for _, bucket in ipairs(KEYS) do
   if redis.call('HEXISTS', bucket, 't') == 0 then
     if lost == nil then
-      local uptime = tonumber(string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)') or '')
+      local info = redis.pcall('INFO', 'server')
+      local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)') or '') or 0
       lost = redis.call('PUBLISH', ARGV[2], '') > 0
-      wait = lost and lease or (uptime and uptime * 1000000 < lease and math.min(lease, A_MOMENT)) or 0
+      wait = lost and lease or (uptime * 1000000 < lease and math.min(lease, A_MOMENT)) or 0
     end
     redis.call('HSET', bucket, 't', '0', 'r', wait > 0 and string.format('%.0f %.0f', now + wait, wait) or '')
   end

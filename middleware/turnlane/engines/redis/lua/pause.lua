@@ -10,4 +10,4 @@ if not is_over(ARGV[5]) then
   lane.paused = ARGV[6] == '1'
 end
 promote_from(lane)
-return { finish() }
+return finish()

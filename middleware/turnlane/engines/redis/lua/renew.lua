@@ -29,10 +29,7 @@ local function assert_again(ticket)
   if held then
     kept = without_holder(held.owes, false)
   end
-  kept.held = {
-    ticket = ticket.id, worker = worker, token = ticket.token, since = now, owes = false, asked = false, by = '',
-    grace = '0', rollback = false, dropped = {}, lends = false,
-  }
+  kept.held = a_holder(ticket.id, worker, ticket.token, false, {}, false)
   touch(ticket.id)
   put_lane(kept)
   if held then

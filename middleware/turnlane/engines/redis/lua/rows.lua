@@ -1,34 +1,8 @@
--- What is kept of one lane. This and `lane.lua` precede the script of each step.
---
--- KEYS, six for each lane that is stepped, all of one hash slot:
---   1 lane     hash: s (who has it, and whether it owes, or is paused), m (some stand together), and for each ticket
---              p<ticket> (its place) and a<ticket> (until when it is alive, and its lease)
---   2 line     sorted set: tickets by number
---   3 bucket   hash, never expires: t (the highest token), r (until when nothing is granted, and for how long: data
---              were lost)
---   4 index    sorted set: keys of the lanes of the bucket, by when they expire
---   5 over     sorted set: tickets that have left or were sent away, by when; they never come again
---   6 fates    hash: how the wait of a ticket ended
--- ARGV: 1 worker that asks, 2 its lease in microseconds, 3 what the channels of workers begin with
---
--- All times are microseconds of the server's clock. Notes are published at once: a script happens as a whole.
+-- The rows of a lane, and what is told of it.
+
 local LENT, TOLD = 1, 2
 local A_MOMENT = 100
-local KEEP_DEBTS = 30 * 86400 * 1000 -- ms: what is owed, and that a lane is paused
 local LONGEST_NOTE = 65536
-
-local call = redis.call
-local clock = call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local worker, lease, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local keep = math.max(30000000, 2 * lease)
-
-local key, LANE, LINE, BUCKET, INDEX, OVER, FATES
-local lane, mixed, token, recovers -- of the lane that is stepped, as its rows are now
-
-local function text(number)
-  return string.format('%.0f', number)
-end
 
 -- Notes and answers
 
@@ -62,10 +36,10 @@ local function place_in(ticket, packed)
   if not packed then
     return nil
   end
-  local row = cmsgpack.unpack(packed)
+  local of, number, run, tag, closes, since, payload, dropped, lent = cmsgpack.unpack(packed)
   return {
-    ticket = ticket, worker = row[1], number = row[2], run = row[3], tag = row[4], closes = row[5], since = row[6],
-    payload = row[7], dropped = row[8], lent = row[9],
+    ticket = ticket, worker = of, number = number, run = run, tag = tag, closes = closes, since = since,
+    payload = payload, dropped = dropped, lent = lent,
   }
 end
 
@@ -80,7 +54,7 @@ end
 
 local function all_places()
   local found = {}
-  for i, ticket in ipairs(call('ZRANGE', LINE, 0, -1)) do
+  for i, ticket in ipairs(call('ZRANGE', LINE, '0', '-1')) do
     found[i] = place_of(ticket)
   end
   return found
@@ -113,11 +87,11 @@ local function ahead_of(run)
 end
 
 local function put(place)
-  local row = {
-    place.worker, place.number, place.run, place.tag, place.closes, place.since, place.payload, place.dropped, place.lent,
-  }
-  call('HSET', LANE, 'p' .. place.ticket, cmsgpack.pack(row))
-  call('ZADD', LINE, place.number, place.ticket)
+  local row = cmsgpack.pack(
+    place.worker, place.number, place.run, place.tag, place.closes, place.since, place.payload, place.dropped, place.lent
+  )
+  call('HSET', LANE, 'p' .. place.ticket, row)
+  call('ZADD', LINE, text(place.number), place.ticket)
   if (place.tag ~= '' or place.lent ~= 0) and not mixed then
     mixed = true
     call('HSET', LANE, 'm', '1')
@@ -142,31 +116,12 @@ local function put_lane(changed)
     call('HDEL', LANE, 's', 'm')
     return
   end
-  local held, row = changed.held, false
-  if held then
-    row = {
-      held.ticket, held.worker, held.token, held.since, held.owes, held.asked, held.by, held.grace, held.rollback,
-      held.dropped, held.lends,
-    }
-  end
-  call('HSET', LANE, 's', cmsgpack.pack({ row, changed.owes or false, changed.paused or false }))
-end
-
-local function lane_in(packed)
-  local kept = cmsgpack.unpack(packed)
-  local row, found = kept[1], { owes = kept[2], paused = kept[3] }
-  if row then
-    found.held = {
-      ticket = row[1], worker = row[2], token = row[3], since = row[4], owes = row[5], asked = row[6], by = row[7],
-      grace = row[8], rollback = row[9], dropped = row[10], lends = row[11],
-    }
-  end
-  return found
+  call('HSET', LANE, 's', packed_lane(changed))
 end
 
 -- A ticket that is alive stays so for a lease.
 local function touch(ticket)
-  call('HSET', LANE, 'a' .. ticket, text(now + lease) .. ' ' .. text(lease))
+  call('HSET', LANE, 'a' .. ticket, a_lease_from_now())
 end
 
 -- Return until when something lasts that was to last so long; less where the clock has gone back since.
@@ -197,17 +152,6 @@ local function is_alive(ticket)
   return alive_until(ticket) > now
 end
 
--- Remember that a ticket is over, so that no request that was held up on its way brings it back.
-local function mark(ticket)
-  call('ZADD', OVER, now, ticket)
-  local old = call('ZRANGEBYSCORE', OVER, '-inf', now - keep, 'LIMIT', 0, 8)
-  if old[1] then
-    call('ZREM', OVER, unpack(old))
-    call('HDEL', FATES, unpack(old))
-  end
-  call('PEXPIRE', OVER, keep / 1000)
-end
-
 local function is_over(ticket)
   return call('ZSCORE', OVER, ticket) and true or false
 end
@@ -225,7 +169,7 @@ local function end_wait(place, how, into, payload)
   drop(place.ticket)
   mark(place.ticket)
   call('HSET', FATES, place.ticket, cmsgpack.pack({ key, how, into, payload }))
-  call('PEXPIRE', FATES, keep / 1000)
+  call('PEXPIRE', FATES, text(KEEP_OVER / 1000))
   tell(place.worker, over_note(place.ticket, how, into, payload))
 end
 
@@ -238,15 +182,16 @@ end
 
 -- Begin with a lane, whose keys are those from `first` on.
 local function enter(first, name)
-  key = name
-  LANE, LINE, BUCKET = KEYS[first], KEYS[first + 1], KEYS[first + 2]
-  INDEX, OVER, FATES = KEYS[first + 3], KEYS[first + 4], KEYS[first + 5]
+  name_keys(first, name)
   local kept = call('HMGET', BUCKET, 't', 'r')
   local was_later
   token = tonumber(kept[1] or 0)
   recovers, was_later = until_in(kept[2])
   if not kept[1] or was_later then
     recover() -- every worker sees to it that it is there before it asks for a step
+  end
+  if recovers > 0 and recovers <= now then
+    call('HSET', BUCKET, 'r', '')
   end
   local row = call('HMGET', LANE, 's', 'm')
   lane, mixed = row[1] and lane_in(row[1]) or nil, row[2] and true or nil
@@ -263,11 +208,9 @@ local function finish()
   end
   local held = lane.held
   local owes = lane.paused or lane.owes or (held and (held.owes or held.rollback))
-  local expires = owes and KEEP_DEBTS or math.max(10 * lease / 1000, 120000)
-  call('PEXPIRE', LANE, expires)
-  call('PEXPIRE', LINE, expires)
-  call('ZADD', INDEX, now + 1000 * expires, key)
-  call('PEXPIRE', INDEX, KEEP_DEBTS)
+  local expires = owes and KEEP_DEBTS or KEEP_LANES
+  call('PEXPIRE', LINE, text(expires))
+  keep_lane(expires)
   if held then
     return math.max(alive_until(held.ticket) - now, 0)
   elseif recovers > now then

@@ -17,4 +17,4 @@ if held and held.ticket == ARGV[5] then
     end
   end
 end
-return { finish() }
+return finish()
