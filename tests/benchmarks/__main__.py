@@ -2,7 +2,18 @@
 
 import sys
 
-from benchmarks import engines, handoff, keepalive, memory, middleware, monitor, principals, server, transcripts
+from benchmarks import (
+    engines,
+    handoff,
+    integrations,
+    keepalive,
+    memory,
+    middleware,
+    monitor,
+    principals,
+    server,
+    transcripts,
+)
 from benchmarks.report import Programme, main
 
 PROGRAMMES: dict[str, Programme] = {
@@ -15,6 +26,7 @@ PROGRAMMES: dict[str, Programme] = {
     "keepalive": keepalive.benchmark,
     "transcripts": transcripts.benchmark,
     "monitor": monitor.benchmark,
+    "integrations": integrations.benchmark,
 }
 
 if __name__ == "__main__":

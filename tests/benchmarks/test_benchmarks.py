@@ -1,9 +1,22 @@
 """The benchmarks run and print their rows; what they measure is judged by people, or by `--check`."""
 
+import sys
+
 import pytest
 from starlette.types import Scope, Send
 
-from benchmarks import engines, handoff, keepalive, memory, middleware, monitor, principals, server, transcripts
+from benchmarks import (
+    engines,
+    handoff,
+    keepalive,
+    memory,
+    middleware,
+    monitor,
+    principals,
+    server,
+    shared_locks,
+    transcripts,
+)
 from benchmarks.ladder import STEPS
 from benchmarks.report import LOOPS, Limit, Options, Programme, Report, main
 
@@ -56,12 +69,26 @@ def test_each_size_of_line_has_a_row(capsys: pytest.CaptureFixture[str]) -> None
     assert len(limits_in(printed)) == 5 * len(LOOPS)
 
 
+@pytest.mark.sockets
+@pytest.mark.timeout(300)  # 12 processes
+@pytest.mark.skipif(sys.platform == "win32", reason="lanes in a directory are POSIX")
 def test_each_kind_of_shared_lock_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
-    """In one process and over several."""
+    """In one process and over several; whatever the times, lanes are granted in order, by two commands to Redis."""
     printed = printed_by(engines.benchmark, capsys, *ONE_LOOP)
-    for name in (engines.LOCK, engines.FILES, engines.FILELOCK):
+    for name in (*shared_locks.KINDS, *shared_locks.BARE):
         assert f"\n  {name} " in printed
-    assert len(limits_in(printed)) == 3
+    limits = limits_in(printed)
+    assert len(limits) == 7 + len(shared_locks.OURS)
+    exact = [line for line in limits if "order breaks" in line or "commands of a turn" in line]
+    assert len(exact) == 1 + len(shared_locks.OURS)
+    assert all(line.startswith("  OK ") for line in exact)
+
+
+def test_order_is_judged_by_the_numbers_of_those_that_waited() -> None:
+    """A later number before an earlier one is a break; one that did not wait has none."""
+    figures = engines.Figures()
+    figures.judge([0, 3, 5, 4, 0, 7])
+    assert (figures.breaks, figures.granted) == (1, 4)
 
 
 def test_memory_is_measured_in_processes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Each example runs by itself and shows what it says."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -7,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from support.postgresql import PostgresqlDatabase
+from support.redis_servers import redis_url
+from turnlane import Sessions
 
 # An example is a process that imports much; on a busy machine that alone takes its time.
 pytestmark = pytest.mark.timeout(60)
@@ -51,6 +56,8 @@ def test_there_is_a_test_for_every_example() -> None:
         "11_agents_calling_agents.py",
         "12_rollback.py",
         "13_worker_processes.py",
+        "14_processes_on_redis.py",
+        "15_processes_on_postgresql.py",
     }
     assert {path.name for path in EXAMPLES.glob("*.py") if len(path.read_text().splitlines()) >= 80} == set()
 
@@ -182,8 +189,20 @@ def test_the_steer_example_takes_what_came_in_time(tmp_path: Path) -> None:
 
 
 def test_the_example_of_worker_processes_shares_one_lane(tmp_path: Path) -> None:
+    """In a directory."""
+    assert_one_line_of_two_processes(output_of("13_worker_processes.py", directory=tmp_path))
+
+
+def test_the_example_of_processes_on_redis_shares_one_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Redis, and no conversation is left there."""
+    with redis_url() as url:
+        monkeypatch.setenv("TURNLANE_EXAMPLE_REDIS", url)
+        assert_one_line_of_two_processes(output_of("14_processes_on_redis.py", directory=tmp_path))
+        assert asyncio.run(keys_in(url)) == []
+
+
+def assert_one_line_of_two_processes(text: str) -> None:
     """Two processes, four turns of one conversation in one session, one after the other."""
-    text = output_of("13_worker_processes.py", directory=tmp_path)
     assert len(set(re.findall(r"is process (\d+)", text))) == 2
     assert len(set(re.findall(r"begins in session (\w+)", text))) == 1
     order = re.findall(r"(first|second) to (one|two)' (begins|ends)", text)
@@ -191,3 +210,24 @@ def test_the_example_of_worker_processes_shares_one_lane(tmp_path: Path) -> None
     assert [turn[:2] for turn in order[::2]] == [turn[:2] for turn in order[1::2]]
     assert len({turn[:2] for turn in order}) == 4
     assert "a message waits" in text
+
+
+async def keys_in(url: str) -> list[str]:
+    async with Sessions(url) as sessions:
+        return [session.key for session in await sessions.list()]
+
+
+def test_the_example_of_processes_on_postgresql_shares_one_transcript(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgresql: PostgresqlDatabase
+) -> None:
+    """Each question is followed by its answer, in the order of the turns; no conversation is left."""
+    url = postgresql.new_url()
+    monkeypatch.setenv("TURNLANE_EXAMPLE_POSTGRESQL", url)
+    text = output_of("15_processes_on_postgresql.py", directory=tmp_path)
+    assert len(set(re.findall(r"is process (\d+)", text))) == 2
+    turns = re.findall(r"ada '(\w+ to \w+)' is turn (\d)", text)
+    assert [number for _, number in turns] == ["1", "2", "3", "4"]
+    wrote = re.findall(r"^  (.*)$", text, re.MULTILINE)
+    assert wrote[::2] == [f"user: {question}" for question, _ in turns]
+    assert wrote[1::2] == [f"assistant: {question}? {question[-3:]} knows" for question, _ in turns]
+    assert asyncio.run(keys_in(url)) == []

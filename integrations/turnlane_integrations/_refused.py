@@ -1,0 +1,50 @@
+"""What becomes of words that a fence has refused: they are kept, and the error says where."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from turnlane import Transcripts, current_turn
+from turnlane.errors import TranscriptTakeover
+
+__all__ = ("refused",)
+
+
+async def refused(
+    salvage: Transcripts,
+    session_id: str,
+    items: Iterable[dict[str, Any]],
+    *,
+    where: str,
+    kind: str,
+    expected: str,
+    found: str,
+    phase: str,
+) -> TranscriptTakeover:
+    """Keep what was refused, and return the error to raise. It is kept also where the caller is cancelled meanwhile.
+
+    Args:
+        salvage: where it goes, as the transcript `session_id`.
+        session_id: of the conversation.
+        items: what was to be stored, as objects that JSON can hold.
+        where: the place that was changed, for people.
+        kind: how: appended, edited, truncated, replaced, deleted or unknown.
+        expected: what was proven last, for people.
+        found: what is there, for people.
+        phase: where it was found, as in `TranscriptTakeover`.
+    """
+    turn = current_turn()
+    kept = tuple(items)
+    if kept:
+        await asyncio.shield(salvage.append(session_id, *kept, turn="" if turn is None else turn.id))
+    return TranscriptTakeover(
+        where,
+        kind=kind,
+        offset=None,
+        line=None,
+        expected=expected,
+        found=found,
+        phase=phase,
+        turn=None if turn is None else turn.id,
+        salvaged=f"{session_id} in {salvage.store.where}" if kept else None,
+    )

@@ -1,0 +1,123 @@
+"""`LaneGraph`: a compiled graph, one run of a thread at a time."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Self, cast
+
+from anyio.from_thread import BlockingPortal
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from turnlane import Runtime, Turn
+from turnlane.arguments import seconds
+from turnlane.errors import SessionKeyRequired
+from turnlane.policies import Policy
+from turnlane.settled import settled
+from turnlane_integrations._blocking import Blocking
+from turnlane_integrations.langgraph.awaited import AwaitedCalls
+from turnlane_integrations.langgraph.blocking import BlockingCalls
+from turnlane_integrations.langgraph.passing import Input
+from turnlane_integrations.langgraph.storing import StoringSaver
+
+__all__ = ("LaneGraph",)
+
+
+class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
+    """Does what the graph does, with the same arguments; the `thread_id` of the configuration is the key.
+
+    Guarantees: runs and updates of one thread run one after the other, in the order in which they were called, a stream
+    when its first item is asked for; each begins with what the ones before it have stored. A stream is a turn until it
+    has ended, was closed or dropped, or nothing was asked for in `idle_consumer_timeout`. Behind `LaneMiddleware` with
+    the same key, and within a node, a run joins the running turn. `get_state` and what else only reads does not wait.
+
+    The calls that are not async (`invoke`, `stream`, `batch`, `update_state`) are for threads, also for those that no
+    event loop has started; see `portal`. In the thread of an event loop they raise.
+
+    Not guaranteed: anything for runs of the graph itself, but that a `FencedSaver` finds what they have written; that
+    calls which join one turn wait for each other; that an interruption or a deadline cuts a call in a thread short:
+    a stream ends with its next item, anything else by itself, and both are told then.
+
+    Args:
+        graph: the compiled graph, or a remote one. `graph` is it, or a copy whose checkpointer tells what it stores.
+        runtime: whose lanes.
+        policy: what happens to a run that finds its thread busy; None for what the lanes say.
+        turn_timeout: seconds after which a run is cancelled.
+        idle_consumer_timeout: seconds an async stream waits for its reader to ask for the next item.
+        portal: the loop in which threads have their turns. None: the one in which the lanes are in use; else the one
+            this was made in; else the one that has started the thread; else one of its own, until `close`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        graph: Runnable[Input, Any],
+        runtime: Runtime,
+        *,
+        policy: Policy | str | None = None,
+        turn_timeout: float | None = None,
+        idle_consumer_timeout: float = 60.0,
+        portal: BlockingPortal | None = None,
+    ) -> None:
+        saver: Any = getattr(graph, "checkpointer", None)
+        if isinstance(saver, BaseCheckpointSaver) and not isinstance(saver, StoringSaver):
+            saver = StoringSaver(cast("Any", saver))
+            graph = cast("Any", graph).copy({"checkpointer": saver})
+        super().__init__(graph)
+        self._blocking = Blocking(runtime, portal=portal)
+        self._saver = saver if isinstance(saver, StoringSaver) else None
+        self._runtime = runtime
+        self._policy = policy
+        self._turn_timeout = turn_timeout
+        self._idle_timeout = seconds("idle_consumer_timeout", idle_consumer_timeout, above_zero=True)
+
+    def __repr__(self) -> str:
+        return f"<LaneGraph of {self.graph.get_name()!r} in {self._runtime.lanes!r}>"
+
+    @asynccontextmanager
+    async def turn(self, config: RunnableConfig | None = None) -> AsyncGenerator[Turn, None]:
+        """Be in the turn of a thread for the block: runs in it, also of the graph itself, are part of the turn.
+
+        Raises:
+            SessionKeyRequired: the configuration names no thread.
+            LaneError: as a turn.
+        """
+        key = _thread_of(self.graph, config)
+        async with self._runtime.turn(key, policy=self._policy, turn_timeout=self._turn_timeout, join=True) as turn:
+            try:
+                yield turn
+            except BaseException:
+                # A graph that is cancelled while it ends leaves what it stores to tasks for which nobody waits.
+                if self._saver is not None:
+                    await settled(self._saver.stored(key))
+                raise
+
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Self:
+        """Return the same with a configuration bound to the graph."""
+        return self._around(self.graph.with_config(config, **kwargs))
+
+    def copy(self, update: dict[str, Any] | None = None) -> Self:
+        """Return the same with a copy of the graph."""
+        return self._around(self.graph.copy(update))
+
+    def _around(self, graph: Runnable[Input, Any]) -> Self:
+        made = type(self)(
+            graph,
+            self._runtime,
+            policy=self._policy,
+            turn_timeout=self._turn_timeout,
+            idle_consumer_timeout=self._idle_timeout,
+        )
+        made._blocking = self._blocking
+        return made
+
+
+def _thread_of(graph: object, config: RunnableConfig | None) -> str:
+    """Return the thread of a run: what the call says, else what the graph is bound to, else that of the node."""
+    bound: RunnableConfig | None = getattr(graph, "config", None)
+    for each in (config, bound, ensure_config()):
+        thread = ((each or {}).get("configurable") or {}).get("thread_id")
+        if thread is not None:
+            return str(thread)
+    raise SessionKeyRequired('config["configurable"]["thread_id"]')

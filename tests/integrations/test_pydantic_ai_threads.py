@@ -1,0 +1,79 @@
+"""Agents of pydantic-ai that take turns in threads: `run_sync`, which does its work in the event loop of the lanes."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pydantic_ai import Agent
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from support.rigs import ScriptedModel
+from support.rigs.pydantic_ai import scripted
+from turnlane import LaneMiddleware, Runtime, Transcripts, current_turn
+from turnlane.errors import NotConfigured
+from turnlane.hooks import TurnQueued
+from turnlane.testing import AsgiDriver
+from turnlane_integrations.pydantic_ai import LaneAgent, TranscriptConversationStore
+
+
+def agent_of(model: ScriptedModel, runtime: Runtime, directory: Path) -> LaneAgent[None, str]:
+    store = TranscriptConversationStore(Transcripts(directory / "conversations"))
+    return LaneAgent(Agent(scripted(model)), runtime=runtime, store=store)
+
+
+async def test_a_thread_takes_its_turn_in_the_loop_of_the_lanes(tmp_path: Path) -> None:
+    """Its message waits for one that is awaited; what would need a loop of its own is refused."""
+    model, runtime, queued = ScriptedModel(), Runtime(), asyncio.Queue[TurnQueued]()
+    runtime.hooks.on(TurnQueued, queued.put_nowait)
+    agent = agent_of(model, runtime, tmp_path)
+    first = asyncio.create_task(agent.run("hold one", conversation_id="c"))
+    await model.entered["hold one"].wait()
+    second = asyncio.create_task(asyncio.to_thread(agent.run_sync, "two", conversation_id="c"))
+    await queued.get()
+    with pytest.raises(NotConfigured, match="await run_stream"):
+        await asyncio.to_thread(agent.run_stream_sync, "three", conversation_id="c")
+    model.go["hold one"].set()
+    assert [(await first).output, (await second).output] == ["re hold one after 0", "re two after 1"]
+    with pytest.raises(NotConfigured, match="await run"):
+        agent.run_sync("four", conversation_id="c")
+
+
+@pytest.mark.parametrize("lanes", ["memory://", "file://{}/lanes"], ids=["memory", "file"])
+def test_threads_without_a_loop_take_turns(lanes: str, tmp_path: Path) -> None:
+    """They have one together, which ends with the agent."""
+    agent = agent_of(ScriptedModel(), Runtime(lanes=lanes.format(tmp_path)), tmp_path)
+    with ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(agent.run_sync, text, conversation_id="c") for text in ("one", "two", "three")]
+        answers = [each.result().output for each in asked]
+    assert sorted(answer[-1] for answer in answers) == ["0", "1", "2"]
+    assert agent.run_sync("four", conversation_id="c").output == "re four after 3"
+    assert agent.name == "agent"
+    agent.close()
+
+
+async def test_an_endpoint_that_is_not_async_goes_on_in_the_turn_of_its_request(tmp_path: Path) -> None:
+    """Nobody waits for itself there."""
+    runtime, seen = Runtime(), list[object]()
+    agent = agent_of(ScriptedModel(), runtime, tmp_path)
+
+    def run(text: str) -> str:
+        seen.append(current_turn())
+        return agent.run_sync(text, conversation_id="c").output
+
+    async def answer(request: Request) -> PlainTextResponse:
+        seen.append(request.state.turn)
+        return PlainTextResponse(await run_in_threadpool(run, (await request.body()).decode()))
+
+    app = LaneMiddleware(
+        Starlette(routes=[Route("/", answer, methods=["POST"])]), key="x-key", runtime=runtime, trusted_keys=True
+    )
+    async with AsgiDriver(app) as driver:
+        requests = [driver.start("POST", "/", headers={"x-key": "c"}, body=text) for text in (b"one", b"two")]
+        answers = [(await request.response()).text for request in requests]
+    assert answers == ["re one after 0", "re two after 1"]
+    assert seen[0] is seen[1]
