@@ -1,27 +1,52 @@
-"""Print the lowest version pyproject.toml allows of each dependency, as a constraints file for pip."""
+"""Print the lowest versions pyproject.toml allows, one `name==version` a line.
+
+lowest.py                 of all dependencies but the frameworks there are integrations for
+lowest.py --frameworks    the names of the extras of these frameworks
+lowest.py langgraph       of one of them, and of what its tests need beside it
+"""
 
 import re
 import sys
 import tomllib
 from pathlib import Path
 
-BOUND = re.compile(r"(?P<name>[A-Za-z0-9._-]+)>=(?P<version>[0-9][0-9A-Za-z.]*)(?P<marker>\s*;.*)?")
+BOUND = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)(?P<extras>\[[a-z,-]+\])?>=(?P<version>[0-9][0-9A-Za-z.]*)(?P<marker>\s*;.*)?"
+)
+OWN = re.compile(r"turnlane\[(?P<extras>[a-z0-9,-]+)\]")
 
 
-def lowest_versions(pyproject: Path) -> list[str]:
-    """Return `name==version` lines; a requirement without a lower bound is an error, our own extras aside."""
+def pinned(requirement: str) -> str:
+    """Return a requirement at its lowest version; one without a lower bound is an error."""
+    found = BOUND.fullmatch(requirement)
+    if found is None:
+        sys.exit(f"pyproject.toml: {requirement!r} is not of the form name>=version")
+    return f"{found['name']}{found['extras'] or ''}=={found['version']}{found['marker'] or ''}"
+
+
+def name_of(requirement: str) -> str:
+    """Return the distribution a requirement is for."""
+    return re.split(r"[^A-Za-z0-9._-]", requirement)[0]
+
+
+def main(pyproject: Path, arguments: list[str]) -> list[str]:
+    """Return the lines to print."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    lines: list[str] = []
-    for requirement in [requirement for group in groups for requirement in group]:
-        if requirement.startswith(f"{project['name']}["):
-            continue
-        found = BOUND.fullmatch(requirement)
-        if found is None:
-            sys.exit(f"{pyproject.name}: {requirement!r} is not of the form name>=version")
-        lines.append(f"{found['name']}=={found['version']}{found['marker'] or ''}")
-    return lines
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    own = OWN.fullmatch(extras["integrations"][0])
+    if own is None:
+        sys.exit("pyproject.toml: the extra `integrations` begins with the extras of the frameworks")
+    frameworks = own["extras"].split(",")
+    if arguments == ["--frameworks"]:
+        return frameworks
+    if arguments:
+        of_framework = extras[arguments[0]]
+        beside = [each for each in extras["integrations"][1:] if name_of(each).startswith(name_of(of_framework[0]))]
+        return [pinned(requirement) for requirement in (*of_framework, *beside)]
+    groups = [project["dependencies"]]
+    groups += [group for name, group in extras.items() if name not in (*frameworks, "integrations")]
+    return [pinned(each) for group in groups for each in group if OWN.fullmatch(each) is None]
 
 
 if __name__ == "__main__":
-    print("\n".join(lowest_versions(Path(__file__).parents[1] / "pyproject.toml")))
+    print("\n".join(main(Path(__file__).parents[1] / "pyproject.toml", sys.argv[1:])))

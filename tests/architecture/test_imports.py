@@ -37,6 +37,7 @@ RANKS = {
     "turnlane.sessions": 3,
     "turnlane.transcripts": 3,
     "turnlane.turns.agent": 4,
+    "turnlane.turns.joining": 4,
     "turnlane.turns.opening": 4,
     "turnlane.drain": 4,
     "turnlane.parts": 5,
@@ -47,7 +48,12 @@ RANKS = {
     "turnlane.cli": 8,
     "turnlane.__main__": 9,
     "turnlane": 9,
-    "turnlane_integrations": 10,
+    "turnlane_integrations._needs": 10,
+    "turnlane_integrations._blocking": 10,
+    "turnlane_integrations._refused": 10,
+    "turnlane_integrations._request": 10,
+    "turnlane_integrations._policies": 10,
+    "turnlane_integrations": 11,
 }
 
 SOURCES = tuple(package_sources())
