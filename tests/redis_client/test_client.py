@@ -129,6 +129,17 @@ async def test_connections_of_a_server_that_went_are_not_used_again(server: Redi
     await client.aclose()
 
 
+async def test_a_connection_that_broke_unused_is_made_again(proxy: FaultProxy) -> None:
+    """Also on the CPythons whose transports raise AttributeError when several buffers are written after their end."""
+    client = client_of(proxy)
+    await asyncio.gather(*(client.command("INCR", "k") for _ in range(3)))
+    proxy.reset_all()
+    for _ in range(50):  # the client's ends hear of it
+        await asyncio.sleep(0)
+    assert await client.command("INCR", "k") == 4
+    await client.aclose()
+
+
 async def test_a_server_that_can_not_do_it_now_is_asked_again(server: RedisServer) -> None:
     """READONLY of a replica, and the like, are answers that mean: not now."""
     client = client_of(server)

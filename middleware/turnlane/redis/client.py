@@ -17,7 +17,8 @@ from turnlane.redis.urls import Address
 from turnlane.redis.within import Within
 
 if TYPE_CHECKING:
-    from turnlane.redis.connections import Connections, Wire
+    from turnlane.redis.connections import Connections
+    from turnlane.redis.wires import Wire
 
 __all__ = ("RedisClient",)
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from inspect import signature
 from ssl import SSLCertVerificationError
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection
@@ -34,8 +34,9 @@ from turnlane.redis.commands import Attempt, Command, Host, Lost, Part, Untruste
 from turnlane.redis.reasons import Refused
 from turnlane.redis.routes import route_to
 from turnlane.redis.urls import Address
+from turnlane.redis.wires import Wire, alive, close
 
-__all__ = ("Connections", "Wire")
+__all__ = ("Connections",)
 
 MOST_HOPS = 5
 # A master that is one no more, and a node that the others do without: another one may know where to go.
@@ -65,30 +66,6 @@ CODES: tuple[tuple[type[RedisError], str], ...] = (
 # Redis 6 hides what a script was answered behind where it stood in the script.
 IN_SCRIPT = re.compile(r"(?:ERR )?Error running script \(.*?\): (?:@user_script: ?\d+: )+-?(?P<answer>.*)", re.DOTALL)
 BEGINNINGS = (("The user executing the script can't", "NOPERM"), ("Authentication required", "NOAUTH"))
-
-
-class Wire(Protocol):
-    """What is used of a connection of the driver."""
-
-    async def connect(self) -> None:
-        """Connect and shake hands."""
-        ...
-
-    async def disconnect(self, nowait: bool = False) -> None:
-        """Close the socket."""
-        ...
-
-    async def send_command(self, *args: Any) -> None:
-        """Send one command."""
-        ...
-
-    async def send_packed_command(self, command: bytes) -> None:
-        """Send one command that is ready to be sent."""
-        ...
-
-    async def read_response(self) -> Any:
-        """Return the next answer, or raise it."""
-        ...
 
 
 class Connections:
@@ -146,7 +123,7 @@ class Connections:
             yield wire
         finally:
             del self._dedicated[wire]
-            await _close(wire)
+            await close(wire)
 
     async def lost(self, host: Host) -> None:
         """Take note that a server is not there, or is not what it was.
@@ -161,7 +138,7 @@ class Connections:
         """Use a server no more; what it is asked just now it may answer."""
         await self._close_idle([host])
         for wire in [wire for wire, used in self._dedicated.items() if used == host]:
-            await _close(wire)  # whoever reads from it finds it closed
+            await close(wire)  # whoever reads from it finds it closed
 
     async def _followed(self, command: Command, attempt: Attempt) -> object:
         host = await self._route.host_of(command.key)
@@ -197,7 +174,7 @@ class Connections:
             raise
         except BaseException as error:
             self._returned()
-            await _close(wire)
+            await close(wire)
             if isinstance(error, Exception):
                 await self.lost(host)
             raise
@@ -215,8 +192,9 @@ class Connections:
 
     async def _exchange(self, wire: Wire, parts: tuple[Part, ...], attempt: Attempt, *, asking: bool) -> object:
         if asking:
-            await wire.send_command("ASKING")
+            await alive(wire).send_command("ASKING")
             await wire.read_response()
+        alive(wire)
         attempt.unanswered += 1
         try:
             await wire.send_packed_command(command_of(parts))
@@ -240,7 +218,7 @@ class Connections:
     async def _put_back(self, host: Host, wire: Wire) -> None:
         self._returned()
         if self._closed:
-            await _close(wire)
+            await close(wire)
         else:
             self._idle.setdefault(host, []).append(wire)
 
@@ -251,7 +229,7 @@ class Connections:
 
     async def _close_idle(self, hosts: list[Host]) -> None:
         for wire in [wire for host in hosts for wire in self._idle.pop(host, [])]:
-            await _close(wire)
+            await close(wire)
 
     async def _connected(self, host: Host) -> Wire:
         address = self._address
@@ -261,7 +239,7 @@ class Connections:
             await wire.send_command("PING")
             await wire.read_response()
         except BaseException:
-            await _close(wire)
+            await close(wire)
             raise
         return wire
 
@@ -271,7 +249,7 @@ class Connections:
             await wire.send_command(*parts)
             return await wire.read_response()
         finally:
-            await _close(wire)
+            await close(wire)
 
     async def _connect(self, host: Host, **options: Any) -> Wire:
         address = self._address
@@ -297,17 +275,9 @@ class Connections:
         try:
             await wire.connect()
         except BaseException:
-            await _close(wire)
+            await close(wire)
             raise
         return wire
-
-
-async def _close(wire: Wire) -> None:
-    """Close a connection now: one by TLS would wait for the server to agree, and outlive the loop."""
-    writer: Any = getattr(wire, "_writer", None)
-    await wire.disconnect(nowait=True)
-    if writer is not None and writer.get_extra_info("ssl_object") is not None:
-        writer.transport.abort()
 
 
 def _lost(error: Exception) -> Lost:

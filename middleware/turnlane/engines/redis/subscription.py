@@ -4,12 +4,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from turnlane.redis import RedisClient
-
-if TYPE_CHECKING:
-    from turnlane.redis.connections import Wire
+from turnlane.redis.wires import Wire, alive
 
 __all__ = ("Subscription",)
 
@@ -94,13 +92,13 @@ class Subscription:
             with suppress(Exception):  # it finds out where the server is by now
                 await self._client.about("PING", key=self._channels[0])
 
-    async def _subscribed(self, wire: "Wire") -> None:
+    async def _subscribed(self, wire: Wire) -> None:
         async with asyncio.timeout(self._patience):
-            await wire.send_command("SUBSCRIBE", *self._channels)
+            await alive(wire).send_command("SUBSCRIBE", *self._channels)
             for _ in self._channels:
                 await wire.read_response()
 
-    async def _read(self, wire: "Wire", made: "asyncio.Future[None]") -> None:
+    async def _read(self, wire: Wire, made: "asyncio.Future[None]") -> None:
         self._wire, self._quiet = wire, 0
         self.times += 1
         if made.done():
@@ -122,11 +120,11 @@ class Subscription:
             self._quiet += 1
             loop.create_task(self._ping(wire, is_dead=self._quiet > 2)).add_done_callback(_done)
 
-    async def _ping(self, wire: "Wire", *, is_dead: bool) -> None:
+    async def _ping(self, wire: Wire, *, is_dead: bool) -> None:
         if is_dead:
             await wire.disconnect(nowait=True)  # whoever reads from it finds it closed
         else:
-            await wire.send_command("PING")
+            await alive(wire).send_command("PING")
 
 
 def _done(task: "asyncio.Task[None]") -> None:
