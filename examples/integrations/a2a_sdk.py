@@ -39,7 +39,7 @@ class Memory(AgentExecutor):
         task_id, context_id = context.task_id or "", context.context_id or ""
         await event_queue.enqueue_event(new_task(task_id, context_id, TaskState.TASK_STATE_WORKING))
         before = self.said.get(context_id, [])
-        await asyncio.sleep(0.05)  # the model thinks
+        await asyncio.sleep(0.2)  # the model thinks
         self.said[context_id] = [*before, context.get_user_input()]
         updater = TaskUpdater(event_queue, task_id, context_id)
         await updater.add_artifact([new_text_part(f"I knew {before}")])

@@ -24,7 +24,7 @@ class Scripted(MockLLM):
         asked = [message.content for message in messages if message.role.value == "user"]
 
         async def answer() -> ChatResponseAsyncGen:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             whole = f"Thought: I can answer without using any more tools.\nAnswer: {asked[-1]}? Surely."
             yield ChatResponse(message=ChatMessage(role="assistant", content=whole), delta=whole)
 

@@ -37,12 +37,12 @@ class Model(BaseChatClient[Any]):
         return self._whole(known)
 
     async def _whole(self, known: list[str]) -> ChatResponse:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         return ChatResponse(messages=Message("assistant", [f"I knew {known}"]))
 
     async def _words(self, known: list[str]) -> AsyncIterable[ChatResponseUpdate]:
         for word in ("I knew ", str(known)):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             yield ChatResponseUpdate(contents=[Content.from_text(word)], role="assistant")
 
 

@@ -28,7 +28,7 @@ class Scripted(Model):
 
     async def stream(self, messages: Messages, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         told = [message["content"][0].get("text") for message in messages if message["role"] == "user"]
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         yield {"messageStart": {"role": "assistant"}}
         for word in f"you told me {told}".split(" "):
             yield {"contentBlockDelta": {"delta": {"text": f"{word} "}}}
