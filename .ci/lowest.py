@@ -1,7 +1,7 @@
 """Print the lowest versions pyproject.toml allows, one `name==version` a line.
 
 lowest.py                 of all dependencies but the frameworks there are integrations for
-lowest.py --frameworks    the names of the extras of these frameworks
+lowest.py --frameworks    the names of these frameworks
 lowest.py langgraph       of one of them, and of what its tests need beside it
 """
 
@@ -37,12 +37,17 @@ def main(pyproject: Path, arguments: list[str]) -> list[str]:
     if own is None:
         sys.exit("pyproject.toml: the extra `integrations` begins with the extras of the frameworks")
     frameworks = own["extras"].split(",")
+    used = extras["integrations"][1:]
+    of = {name: extras[name] for name in frameworks}
+    # What is used without an integration of its own is a framework too.
+    bases = tuple(name_of(requirements[0]) for requirements in of.values())
+    of |= {name_of(each): [] for each in used if not name_of(each).startswith(bases)}
     if arguments == ["--frameworks"]:
-        return frameworks
+        return list(of)
     if arguments:
-        of_framework = extras[arguments[0]]
-        beside = [each for each in extras["integrations"][1:] if name_of(each).startswith(name_of(of_framework[0]))]
-        return [pinned(requirement) for requirement in (*of_framework, *beside)]
+        own_names = [name_of(each) for each in of[arguments[0]][:1]] or arguments
+        beside = [each for each in used if name_of(each).startswith(own_names[0])]
+        return [pinned(requirement) for requirement in (*of[arguments[0]], *beside)]
     groups = [project["dependencies"]]
     groups += [group for name, group in extras.items() if name not in (*frameworks, "integrations")]
     return [pinned(each) for group in groups for each in group if OWN.fullmatch(each) is None]
