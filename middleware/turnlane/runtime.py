@@ -134,6 +134,10 @@ class Runtime(Parts):
 
         The session is resolved inside the turn, after the wait, and touched when the turn ends.
 
+        Not guaranteed, where it is held while a response is sent: that a pipelined request of the same connection is
+        no part of it, since servers start one in the context of the other. `LaneMiddleware` and the `lane()` of
+        `turnlane_integrations.fastapi` tell them apart.
+
         Args:
             key: the session key.
             policy: what happens if the lane is busy; None for what the lanes say.
