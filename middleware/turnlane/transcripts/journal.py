@@ -61,7 +61,8 @@ class Journal:
 
     def __del__(self) -> None:
         """Let the file go that nobody can close any more, and the lock with it."""
-        let_go_of(self._files, self._fd, self._pid, self.path)
+        if self._fd >= 0:  # what was closed needs no function, of which there are none when the interpreter ends
+            let_go_of(self._files, self._fd, self._pid, self.path)
 
     def close(self) -> None:
         """Let the file go, and the lock with it."""

@@ -76,7 +76,8 @@ class SeenFile:
 
     def __del__(self) -> None:
         """Let the file go that nobody can close any more."""
-        let_go_of(self._files, self._fd, self._pid, self.path)
+        if self._fd >= 0:  # what was closed needs no function, of which there are none when the interpreter ends
+            let_go_of(self._files, self._fd, self._pid, self.path)
 
     def close(self) -> None:
         """Let both files go."""

@@ -26,7 +26,8 @@ class LockFile:
 
     def __del__(self) -> None:
         """Let the file go that nobody can close any more, and the lock with it."""
-        let_go_of(self._files, self._fd, self._pid, self._path)
+        if self._fd >= 0:  # what was closed needs no function, of which there are none when the interpreter ends
+            let_go_of(self._files, self._fd, self._pid, self._path)
 
     def try_lock(self) -> bool:
         """Take the lock if nobody has it. The file is made if it is not there, and never removed.
