@@ -81,11 +81,11 @@ def test_fields_of_several_writers_all_survive(url: str) -> None:
     assert set(stored(url, "k").fields) == written | {"common"}
 
 
-def test_what_was_acknowledged_survives_kill_9(url: str) -> None:
+def test_what_was_acknowledged_survives_kill_9(url: str, long_form: bool) -> None:
     """Writers are killed at any moment: the entry is whole and holds at least what was acknowledged."""
     make_stale(url, "k")
     acknowledged = 1
-    for n in range(ROUNDS):
+    for n in range(ROUNDS if long_form else ROUNDS // 2):
         with workers(url, 2) as told:
             for worker in told:
                 worker.tell("forever", "k")
