@@ -97,6 +97,25 @@ async def test_a_foreign_write_is_a_takeover_and_the_answer_is_kept(kind: str, t
         assert await say(runner, "go on") == reply_to("go on", 2)
 
 
+async def test_a_run_that_is_cancelled_leaves_no_database_locked(tmp_path: Path) -> None:
+    """As it is without a fence, where its read of the session is cut off: every run after it fails."""
+    async with (
+        a_service("database", tmp_path) as service,
+        Runtime() as runtime,
+        Transcripts(tmp_path / "kept") as salvage,
+    ):
+        runner = runner_of(runtime, ScriptedModel(), FencedSessions(service, salvage=salvage))
+        await say(runner, "one")
+        for steps in range(16):
+            running = asyncio.create_task(say(runner, "left"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait({running})
+            assert (await say(runner, "go on", f"other {steps}")) == reply_to("go on", 0)
+        assert (await say(runner, "go on")).startswith("re go on after ")
+
+
 async def test_a_stale_session_is_a_takeover_without_a_fence_too(tmp_path: Path) -> None:
     """With the service as it is there is no salvage, and the error says so."""
     model = ScriptedModel()

@@ -9,6 +9,7 @@ from google.adk.sessions import BaseSessionService, InMemorySessionService, Sess
 from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 
 from turnlane import Transcripts, current_turn
+from turnlane.settled import settled
 from turnlane_integrations.google_adk.key import session_key
 from turnlane_integrations.google_adk.stale import SessionTakeover, place_of, takeover_of
 
@@ -20,6 +21,9 @@ class FencedSessions(BaseSessionService):
 
     Guarantees: where the service raises `StaleSessionError` the event is in the salvage, and the error is a
     `SessionTakeover` that says so. An `InMemorySessionService`, which does not look, is looked after here.
+
+    What has been begun with the service is finished before a cancellation goes on: SQLAlchemy leaves the file of
+    SQLite locked, for all sessions, where a read of it by aiosqlite is cut off.
 
     Not guaranteed: that events are kept which a service refuses for other reasons.
 
@@ -46,31 +50,35 @@ class FencedSessions(BaseSessionService):
         **options: Any,
     ) -> Session:
         """Create a session, with what options the service has, as `ttl`."""
-        return await self.service.create_session(
-            app_name=app_name, user_id=user_id, state=state, session_id=session_id, **options
+        return await settled(
+            self.service.create_session(
+                app_name=app_name, user_id=user_id, state=state, session_id=session_id, **options
+            )
         )
 
     async def get_session(
         self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
     ) -> Session | None:
         """Return a session; None where there is none."""
-        return await self.service.get_session(app_name=app_name, user_id=user_id, session_id=session_id, config=config)
+        return await settled(
+            self.service.get_session(app_name=app_name, user_id=user_id, session_id=session_id, config=config)
+        )
 
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
         """List the sessions."""
-        return await self.service.list_sessions(app_name=app_name, user_id=user_id)
+        return await settled(self.service.list_sessions(app_name=app_name, user_id=user_id))
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         """Delete a session."""
-        await self.service.delete_session(app_name=app_name, user_id=user_id, session_id=session_id)
+        await settled(self.service.delete_session(app_name=app_name, user_id=user_id, session_id=session_id))
 
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
         """Return the state of a user."""
-        return await self.service.get_user_state(app_name=app_name, user_id=user_id)
+        return await settled(self.service.get_user_state(app_name=app_name, user_id=user_id))
 
     async def flush(self) -> None:
         """Store what the service has buffered."""
-        await self.service.flush()
+        await settled(self.service.flush())
 
     async def append_event(self, session: Session, event: Event) -> Event:
         """Store an event, if nobody else has stored one since this session was read.
@@ -78,6 +86,9 @@ class FencedSessions(BaseSessionService):
         Raises:
             SessionTakeover: somebody has; the event is in the salvage.
         """
+        return await settled(self._append(session, event))
+
+    async def _append(self, session: Session, event: Event) -> Event:
         try:
             if isinstance(self.service, InMemorySessionService):
                 await self._prove(self.service, session)
