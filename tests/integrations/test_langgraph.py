@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from support.rigs.contract import Line, ModelFailed, ScriptedModel, reply_to
 from support.rigs.langgraph import chat, lines_of, of_thread
-from turnlane import Interrupt, LaneMiddleware, Runtime, current_turn
+from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Runtime, Steer, current_turn
 from turnlane.errors import ConsumerIdle, LaneBusy, SessionKeyRequired, TurnInterrupted, TurnTimeout
 from turnlane.hooks import TurnQueued, TurnStarted
 from turnlane_integrations.langgraph import LaneGraph
@@ -103,6 +103,46 @@ async def test_what_is_no_compiled_graph_is_refused() -> None:
 
 
 # -- what waits, and what does not
+
+
+async def test_streams_stand_in_line_where_their_first_item_was_asked_for() -> None:
+    """And not behind runs that were called while their tasks had not begun."""
+    model = ScriptedModel()
+    async with laned(model) as graph:
+
+        async def streamed(text: str) -> None:
+            async for _ in graph.astream(message(text), of_thread("one")):
+                pass
+
+        async def told(text: str) -> None:
+            async for _ in graph.astream_events(message(text), of_thread("one")):
+                pass
+
+        async def run(text: str) -> None:
+            await graph.ainvoke(message(text), of_thread("one"))
+
+        await asyncio.gather(streamed("a"), run("b"), told("c"), run("d"))
+        assert [line.text for line in await history(graph) if line.role == "user"] == ["a", "b", "c", "d"]
+
+
+async def test_a_stream_that_is_cancelled_before_it_has_begun_gives_its_place_up() -> None:
+    """So that who comes behind it does not wait for nobody."""
+    async with laned(ScriptedModel()) as graph:
+        stream = graph.astream(message("left"), of_thread("one"))
+        asking = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        await asyncio.wait_for(graph.ainvoke(message("two"), of_thread("one")), 10)
+
+
+def test_policies_that_make_one_turn_of_several_are_refused() -> None:
+    """A run is for its own message, whoever has said the policy."""
+    for policy in (Coalesce(), Steer()):
+        with pytest.raises(ValueError, match="say another policy="):
+            LaneGraph(chat(ScriptedModel(), None), Runtime(), policy=policy)
+        with pytest.raises(ValueError, match="say another policy="):
+            LaneGraph(chat(ScriptedModel(), None), Runtime(lanes=Lanes(policy=policy)))
 
 
 async def test_updates_wait_for_a_run_and_reads_do_not() -> None:

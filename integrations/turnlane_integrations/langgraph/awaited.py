@@ -1,7 +1,7 @@
 """`AwaitedCalls`: the calls of a graph that are async, as turns."""
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateUpdate
 
 from turnlane import Turn
+from turnlane.lanes.scope import TurnScope
 from turnlane_integrations.langgraph.feeding import fed
 from turnlane_integrations.langgraph.passing import GraphProxy, Input, driven_by_its_reader
 
@@ -24,6 +25,14 @@ class AwaitedCalls(GraphProxy[Input]):
     @abstractmethod
     def turn(self, config: RunnableConfig | None = None) -> AbstractAsyncContextManager[Turn]:
         """Be in the turn of a thread."""
+
+    @abstractmethod
+    def _place(self, config: RunnableConfig | None) -> TurnScope | None:
+        """Return a place for a turn of a thread; None inside of one."""
+
+    @abstractmethod
+    def _turn_at(self, config: RunnableConfig | None, scope: TurnScope | None) -> AbstractAsyncContextManager[Turn]:
+        """Be in the turn of a thread, in a place that was taken."""
 
     async def ainvoke(
         self, input: Input | Command[Any] | None, config: RunnableConfig | None = None, **kwargs: Any
@@ -46,7 +55,7 @@ class AwaitedCalls(GraphProxy[Input]):
             SessionKeyRequired, LaneError: as `ainvoke`, where the first item is asked for.
         """
         items = partial(self.graph.astream, input, config, **kwargs)
-        return fed(partial(self.turn, config), items, idle_timeout=self._idle_timeout)
+        return self._fed(config, items)
 
     def astream_events(
         self, input: Any, config: RunnableConfig | None = None, *, version: Any = "v2", **kwargs: Any
@@ -60,7 +69,11 @@ class AwaitedCalls(GraphProxy[Input]):
         if version == "v3":
             raise driven_by_its_reader("astream_events")
         items = partial(self.graph.astream_events, input, config, version=version, **kwargs)
-        return fed(partial(self.turn, config), items, idle_timeout=self._idle_timeout)
+        return self._fed(config, items)
+
+    def _fed(self, config: RunnableConfig | None, items: Callable[[], AsyncIterator[Any]]) -> AsyncGenerator[Any, None]:
+        place, turn = partial(self._place, config), partial(self._turn_at, config)
+        return fed(place, turn, items, idle_timeout=self._idle_timeout)
 
     async def aupdate_state(
         self, config: RunnableConfig, values: Any, as_node: str | None = None, **kwargs: Any

@@ -1,7 +1,7 @@
 """`LaneGraph`: a compiled graph, one run of a thread at a time."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self, cast
 
 from anyio.from_thread import BlockingPortal
@@ -11,9 +11,13 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from turnlane import Runtime, Turn
 from turnlane.arguments import seconds
 from turnlane.errors import SessionKeyRequired
+from turnlane.keys import require_key
+from turnlane.lanes.scope import TurnScope
 from turnlane.policies import Policy
 from turnlane.settled import settled
+from turnlane.turns.joining import live_turn
 from turnlane_integrations._blocking import Blocking
+from turnlane_integrations._policies import one_by_one
 from turnlane_integrations.langgraph.awaited import AwaitedCalls
 from turnlane_integrations.langgraph.blocking import BlockingCalls
 from turnlane_integrations.langgraph.passing import Input
@@ -47,7 +51,7 @@ class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
             this was made in; else the one that has started the thread; else one of its own, until `close`.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or the policy makes one turn of several messages.
     """
 
     def __init__(
@@ -68,23 +72,37 @@ class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
         self._blocking = Blocking(runtime, portal=portal)
         self._saver = saver if isinstance(saver, StoringSaver) else None
         self._runtime = runtime
-        self._policy = policy
+        self._policy = one_by_one(runtime, policy)
         self._turn_timeout = turn_timeout
         self._idle_timeout = seconds("idle_consumer_timeout", idle_consumer_timeout, above_zero=True)
 
     def __repr__(self) -> str:
         return f"<LaneGraph of {self.graph.get_name()!r} in {self._runtime.lanes!r}>"
 
-    @asynccontextmanager
-    async def turn(self, config: RunnableConfig | None = None) -> AsyncGenerator[Turn, None]:
+    def turn(self, config: RunnableConfig | None = None) -> AbstractAsyncContextManager[Turn]:
         """Be in the turn of a thread for the block: runs in it, also of the graph itself, are part of the turn.
 
         Raises:
             SessionKeyRequired: the configuration names no thread.
             LaneError: as a turn.
         """
+        return self._turn_at(config, None)
+
+    def _place(self, config: RunnableConfig | None) -> TurnScope | None:
+        key, lanes = require_key(_thread_of(self.graph, config)), self._runtime.lanes
+        if live_turn(lanes, key) is not None:
+            return None
+        self._runtime.require_possible(self._policy)
+        return lanes.place(key, policy=self._policy, turn_timeout=self._turn_timeout)
+
+    @asynccontextmanager
+    async def _turn_at(self, config: RunnableConfig | None, scope: TurnScope | None) -> AsyncGenerator[Turn, None]:
         key = _thread_of(self.graph, config)
-        async with self._runtime.turn(key, policy=self._policy, turn_timeout=self._turn_timeout, join=True) as turn:
+        if scope is None:
+            turns = self._runtime.turn(key, policy=self._policy, turn_timeout=self._turn_timeout, join=True)
+        else:
+            turns = self._runtime.turn_at(scope, lambda _: scope)
+        async with turns as turn:
             try:
                 yield turn
             except BaseException:
