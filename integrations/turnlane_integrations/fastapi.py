@@ -26,7 +26,7 @@ from turnlane.keys import (
     param_of,
     principal_of_key,
 )
-from turnlane.policies import Policy
+from turnlane.policies import Coalesce, Policy, Steer, policy_from_setting
 from turnlane.sessions import Session
 from turnlane.turns.joining import live_turn
 from turnlane_integrations._needs import missing as _missing
@@ -108,13 +108,18 @@ def lane(
 
     Raises:
         NotConfigured: this version of FastAPI ends dependencies before a stream is sent.
-        ValueError: the lanes have caps per principal, and the key does not tell for whom a request is.
+        ValueError: the lanes have caps per principal, and the key does not tell for whom a request is; there is no such
+            policy, or it needs a `message`.
     """
     extractor = from_setting(key)
     if runtime.lanes.limits.principals_matter and not has_principal(extractor):
         raise ValueError(
             "lanes with caps per principal must know for whom a request is: keys.scoped_by(principal, ...)"
         )
+
+    chosen = runtime.lanes.policy if policy is None else policy_from_setting(policy)
+    if message is None and isinstance(chosen, Coalesce | Steer):
+        raise ValueError(f"{type(chosen).__name__} needs message=: what other requests are to answer")
 
     async def turn_of_request(connection: HTTPConnection) -> AsyncGenerator[Turn, None]:
         name = await _key_of(extractor, connection)
@@ -125,7 +130,7 @@ def lane(
             stack.enter_context(outside_of_others(connection))
             joined = live_turn(runtime.lanes, name) is not None
             turns = runtime.turn(
-                name, policy=policy, turn_timeout=turn_timeout, message=said, principal=principal, join=True
+                name, policy=chosen, turn_timeout=turn_timeout, message=said, principal=principal, join=True
             )
             async with unless_its_client_leaves(connection):
                 turn = await stack.enter_async_context(turns)

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 import turnlane_integrations.fastapi as integration
 from support.server_staged import Stage
-from turnlane import LaneMiddleware, Lanes, Runtime, Turn, errors, keys
+from turnlane import Coalesce, LaneMiddleware, Lanes, Runtime, Steer, Turn, errors, keys
 from turnlane.asgi import refuse
 from turnlane.hooks import TurnFinished, TurnQueued
 from turnlane.testing import AsgiDriver, Gates, HttpRequest, no_leaks
@@ -367,6 +367,16 @@ async def test_a_socket_is_one_turn() -> None:
         await app_of(served.stage, served.runtime)(scope, receive, send)
     assert [message.get("text") for message in sent] == [None, "c", None]
     assert served.runtime.lanes.statistics().totals["completed"] == 1
+
+
+def test_a_policy_that_needs_a_message_is_refused_without_one() -> None:
+    """When the route is made, and not with each request."""
+    for policy in (Coalesce(), Steer()):
+        with pytest.raises(ValueError, match="needs message="):
+            lane(Runtime(), "x-key", policy=policy)
+        with pytest.raises(ValueError, match="needs message="):
+            lane(Runtime(lanes=Lanes(policy=policy)), "x-key")
+        lane(Runtime(), "x-key", policy=policy, message=str)
 
 
 def test_a_version_that_ends_dependencies_too_early_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

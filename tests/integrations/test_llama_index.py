@@ -32,7 +32,7 @@ from support.rigs import ScriptedModel
 from support.rigs.contract import Line, reply_to
 from support.rigs.judging import damage
 from support.rigs.llama_index import INSPECTED, Scripted, lines_of
-from turnlane import LaneMiddleware, Runtime, Transcripts, current_turn
+from turnlane import Coalesce, LaneMiddleware, Lanes, Runtime, Steer, Transcripts, current_turn
 from turnlane.errors import (
     LaneBusy,
     SessionKeyInvalid,
@@ -378,6 +378,15 @@ async def test_what_names_no_conversation_is_refused(bench: Bench) -> None:
         found = await runner.run(bench.agent, user_msg="one", memory=own, session_id="c")
     assert str(found) == reply_to("one", 0)
     assert bench.model.calls == [["one"]]
+
+
+def test_policies_that_make_one_turn_of_several_are_refused() -> None:
+    """A run is for its own message, whoever has said the policy."""
+    for policy in (Coalesce(), Steer()):
+        with pytest.raises(ValueError, match="say another policy="):
+            LaneRunner(Runtime(), policy=policy)
+        with pytest.raises(ValueError, match="say another policy="):
+            LaneRunner(Runtime(lanes=Lanes(policy=policy)))
 
 
 def test_what_is_relied_on_of_llama_index_is_there() -> None:

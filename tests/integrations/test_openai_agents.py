@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import agents
@@ -25,7 +26,7 @@ from support.rigs import Line, ScriptedModel
 from support.rigs.contract import ModelFailed, reply_to
 from support.rigs.openai_agents import UNTRACED
 from support.rigs.openai_agents_calls import agent_of, kinds_of, lines_in, words_of
-from turnlane import Coalesce, Interrupt, LaneMiddleware, Runtime, Steer, Transcripts, current_turn
+from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Runtime, Steer, Transcripts, current_turn
 from turnlane.errors import (
     LaneBusy,
     NotConfigured,
@@ -330,8 +331,10 @@ async def test_a_policy_may_be_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="polite"):
             LaneRunner(runtime, policy="polite")
         for policy in (Coalesce(), Steer()):
-            with pytest.raises(ValueError, match="is for the messages of"):
+            with pytest.raises(ValueError, match="say another policy="):
                 LaneRunner(runtime, policy=policy)
+            with pytest.raises(ValueError, match="say another policy="):
+                LaneRunner(Runtime(lanes=Lanes(policy=policy)))
 
 
 @HOW
@@ -418,7 +421,8 @@ async def test_a_run_must_name_its_session(tmp_path: Path) -> None:
                 pass
         unstarted: Any = OpenAIConversationsSession(openai_client=client)
         text: Any = "c"
-        for session in (unstarted, text):
+        unnamed: Any = SimpleNamespace(session_id=None)
+        for session in (unstarted, text, unnamed):
             with pytest.raises(SessionKeyRequired, match=r"session\.session_id"):
                 await runner.run(agent, "one", session=session)
         with closing(SQLiteSession("a\x00b")) as bad, pytest.raises(SessionKeyInvalid):

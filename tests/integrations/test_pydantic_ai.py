@@ -36,7 +36,7 @@ from starlette.routing import Route
 from support.conversations import said, store_in, tamper, texts, turn_of
 from support.rigs import ScriptedModel
 from support.rigs.pydantic_ai import scripted
-from turnlane import Interrupt, LaneMiddleware, Runtime, Transcripts, current_turn, keys
+from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Runtime, Steer, Transcripts, current_turn, keys
 from turnlane.errors import (
     LaneReentry,
     SessionKeyInvalid,
@@ -405,6 +405,16 @@ async def test_what_a_run_can_not_have_is_refused(
         async with loose.run_stream("hello", **options):
             pass
     assert bench.model.calls == []
+
+
+async def test_policies_that_make_one_turn_of_several_are_refused(bench: Bench) -> None:
+    """A run is for its own message, whoever has said the policy."""
+    for policy in (Coalesce(), Steer()):
+        with pytest.raises(ValueError, match="say another policy="):
+            LaneAgent(bench.plain, runtime=bench.runtime, store=bench.store, policy=policy)
+        with pytest.raises(ValueError, match="say another policy="):
+            async with conversation_turn(Runtime(lanes=Lanes(policy=policy)), bench.store, "c"):
+                pass
 
 
 HERE = "look at integrations/turnlane_integrations/pydantic_ai"

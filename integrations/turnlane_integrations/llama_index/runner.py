@@ -12,6 +12,7 @@ from turnlane import Runtime, Turn
 from turnlane.errors import SessionKeyRequired
 from turnlane.policies import Policy
 from turnlane.settled import settled
+from turnlane_integrations._policies import one_by_one
 from turnlane_integrations.llama_index.handler import LaneHandler
 
 __all__ = ("LaneRunner",)
@@ -36,13 +37,16 @@ class LaneRunner:
         runtime: whose lanes.
         policy: what happens to a run that finds its conversation busy; None for what the lanes say.
         turn_timeout: seconds after which a run is cancelled.
+
+    Raises:
+        ValueError: the policy makes one turn of several messages, as `Coalesce` and `Steer`.
     """
 
     def __init__(
         self, runtime: Runtime, *, policy: Policy | str | None = None, turn_timeout: float | None = None
     ) -> None:
         self._runtime = runtime
-        self._policy = policy
+        self._policy = one_by_one(runtime, policy)
         self._turn_timeout = turn_timeout
 
     async def run(self, workflow: Workflow, *args: Any, session_id: str | None = None, **kwargs: Any) -> Any:

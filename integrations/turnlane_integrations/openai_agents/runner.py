@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from agents import Agent, Runner, RunResult, RunResultStreaming, RunState, Session, TContext, TResponseInputItem
 from agents.memory import OpenAIResponsesCompactionArgs, is_openai_responses_compaction_aware_session
@@ -12,8 +12,9 @@ from typing_extensions import Unpack
 
 from turnlane import Runtime
 from turnlane.errors import NotConfigured, SessionKeyRequired
-from turnlane.policies import Coalesce, Policy, Steer, policy_from_setting
+from turnlane.policies import Policy
 from turnlane.transcripts.working import to_its_end
+from turnlane_integrations._policies import one_by_one
 from turnlane_integrations.openai_agents.fence import FencedSession
 from turnlane_integrations.openai_agents.session import TranscriptSession
 
@@ -49,9 +50,7 @@ class LaneRunner:
         self, runtime: Runtime, *, policy: Policy | str | None = None, turn_timeout: float | None = None
     ) -> None:
         self._runtime = runtime
-        self._policy = None if policy is None else policy_from_setting(policy)
-        if isinstance(self._policy, Coalesce | Steer):
-            raise ValueError(f"{type(self._policy).__name__} is for the messages of runtime.agent_turn, not for runs")
+        self._policy = one_by_one(runtime, policy)
         self._turn_timeout = turn_timeout
 
     async def run(
@@ -120,9 +119,12 @@ def _key_of(session: Session | None) -> str:
     if session is None:
         raise SessionKeyRequired("session=")
     try:
-        return session.session_id
+        found = cast("str | None", session.session_id)  # as others make sessions
     except (AttributeError, ValueError) as error:  # what is no session, or has no id before it is used
         raise SessionKeyRequired("session.session_id") from error
+    if found is None:
+        raise SessionKeyRequired("session.session_id")
+    return found
 
 
 def _ours(session: Any) -> Iterator[TranscriptSession | FencedSession]:

@@ -18,6 +18,7 @@ from turnlane import Runtime
 from turnlane.errors import NotConfigured
 from turnlane.policies import Policy
 from turnlane_integrations._blocking import Blocking
+from turnlane_integrations._policies import one_by_one
 from turnlane_integrations.pydantic_ai.turn import ConversationTurn, conversation_turn
 
 __all__ = ("LaneAgent",)
@@ -46,6 +47,9 @@ class LaneAgent(WrapperAgent[AgentDepsT, OutputDataT]):
         scope: whose they are, as in `ConversationStore`; an agent for each user is quickly made.
         policy: what happens to a run that finds its conversation busy; None for what the lanes say.
         turn_timeout: seconds after which a run is cancelled.
+
+    Raises:
+        ValueError: the policy makes one turn of several messages, as `Coalesce` and `Steer`.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class LaneAgent(WrapperAgent[AgentDepsT, OutputDataT]):
         self._runtime = runtime
         self._store = store
         self._scope = scope
-        self._policy = policy
+        self._policy = one_by_one(runtime, policy)
         self._turn_timeout = turn_timeout
         self._blocking = Blocking(runtime)
 

@@ -16,6 +16,7 @@ from turnlane import Runtime, Turn
 from turnlane.errors import SessionKeyRequired
 from turnlane.lanes import Lanes
 from turnlane.policies import Policy
+from turnlane_integrations._policies import one_by_one
 from turnlane_integrations.pydantic_ai.store import TranscriptConversationStore
 
 __all__ = ("ConversationTurn", "conversation_turn")
@@ -104,19 +105,21 @@ async def conversation_turn(
         turn_timeout: seconds after which the turn is cancelled.
 
     Raises:
+        ValueError: the policy makes one turn of several messages, as `Coalesce` and `Steer`.
         SessionKeyRequired: there is no id.
         SessionKeyInvalid: the id can not be one.
         LaneReentry: a turn of this conversation goes on in this call chain, and would not know what this one saves.
         ConversationConflict: it is there, with another scope.
         LaneError, TranscriptError: as a turn and the store.
     """
+    chosen = one_by_one(runtime, policy)
     if not conversation_id:
         raise SessionKeyRequired("conversation_id=")
     whose = Conversation().conversation_id if conversation_id == NEW else conversation_id
     key = whose if scope is None else f"{quote(scope, safe='', errors='surrogatepass')}/{whose}"
     place = (runtime.lanes, key)
     join = place not in _inside.get()
-    async with runtime.turn(key, policy=policy, turn_timeout=turn_timeout, join=join) as turn:
+    async with runtime.turn(key, policy=chosen, turn_timeout=turn_timeout, join=join) as turn:
         mine = store.of_turn(turn) if isinstance(store, TranscriptConversationStore) else store
         conversation = await mine.load(whose, scope=scope)
         if conversation is None:
