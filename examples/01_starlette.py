@@ -18,7 +18,7 @@ KEY = "x-session-key"
 
 
 async def ask_model(text: str) -> str:
-    await asyncio.sleep(0.2)  # stands for the model's time
+    await asyncio.sleep(0.5)  # stands for the model's time
     return text.upper()
 
 

@@ -13,7 +13,7 @@ runtime = Runtime()
 
 
 async def ask_model(text: str) -> str:
-    await asyncio.sleep(0.2)  # stands for the model's time
+    await asyncio.sleep(1.0)  # stands for the model's time
     return f"you said {text!r}"
 
 

@@ -9,7 +9,7 @@ runtime = Runtime()
 
 
 async def search(place: str) -> None:
-    await asyncio.sleep(0.1)  # stands for a tool the agent uses
+    await asyncio.sleep(0.4)  # stands for a tool the agent uses
     print(f"  searched in {place}")
 
 
@@ -34,7 +34,7 @@ async def say(text: str, *, after: float) -> None:
 
 async def main() -> None:
     async with runtime:
-        await asyncio.gather(say("kitchen, garden", after=0), say("attic", after=0.05), say("cellar", after=0.5))
+        await asyncio.gather(say("kitchen, garden", after=0), say("attic", after=0.1), say("cellar", after=2.0))
 
 
 if __name__ == "__main__":

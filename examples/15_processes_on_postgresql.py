@@ -7,11 +7,14 @@ It takes the database that TURNLANE_EXAMPLE_POSTGRESQL names, else that of this 
 import asyncio
 import os
 import sys
+from functools import partial
 
 from turnlane import Runtime, Sessions, Transcripts, Turn
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres?schema=turnlane_example"
 DATABASE = os.environ.get("TURNLANE_EXAMPLE_POSTGRESQL", LOCAL)
+
+say = partial(print, flush=True)  # whole lines, whichever process they are from
 
 
 async def worker(name: str) -> None:
@@ -22,18 +25,18 @@ async def worker(name: str) -> None:
     async def answer(session_key: str, text: str, *, turn: Turn) -> None:
         await turn.transcript.append({"role": "user", "content": text})
         async with turn.transcript.released() as prompt:
-            print(f"worker {name}: {session_key} {text!r} is turn {len(turn.transcript.entries) // 2 + 1}")
+            say(f"worker {name}: {session_key} {text!r} is turn {len(turn.transcript.entries) // 2 + 1}")
             await asyncio.sleep(0.3)  # the model
             prompt.stage({"role": "assistant", "content": f"{text}? {name} knows"})
 
     async with runtime:
-        print(f"worker {name} is process {os.getpid()}")
+        say(f"worker {name} is process {os.getpid()}")
         await asyncio.gather(answer("ada", f"first to {name}"), answer("ada", f"second to {name}"))
 
 
 async def main() -> None:
     """Start two of them at once, show what they wrote, and forget it."""
-    arguments = [[sys.executable, "-u", __file__, name] for name in ("one", "two")]
+    arguments = [[sys.executable, __file__, name] for name in ("one", "two")]
     processes = [await asyncio.create_subprocess_exec(*each) for each in arguments]
     for process in processes:
         await process.wait()
