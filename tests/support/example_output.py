@@ -11,13 +11,16 @@ __all__ = ("example_output",)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "integrations"
 
 
-def example_output(name: str, *, directory: Path, warned: Iterable[str] = (), timeout: float = 50) -> list[str]:
+def example_output(
+    name: str, *, directory: Path, warned: Iterable[str] = (), logged: Iterable[str] = (), timeout: float = 50
+) -> list[str]:
     """Run an example in an empty directory, with warnings as errors, and return the lines it has printed.
 
     Args:
         name: of its file.
         directory: the empty one; it is so afterwards.
         warned: beginnings of deprecations that its framework warns itself of.
+        logged: beginnings of lines that others may write to the log.
         timeout: seconds it may take.
     """
     ignored = [part for text in warned for part in ("-W", f"ignore:{text}:DeprecationWarning")]
@@ -31,7 +34,8 @@ def example_output(name: str, *, directory: Path, warned: Iterable[str] = (), ti
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    beginnings = tuple(logged)
+    assert [line for line in done.stderr.splitlines() if not line.startswith(beginnings)] == []
     assert list(directory.iterdir()) == [], "an example leaves nothing behind"
     assert len((EXAMPLES / name).read_text().splitlines()) < 80
     return done.stdout.splitlines()
