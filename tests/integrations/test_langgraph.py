@@ -125,8 +125,8 @@ async def test_streams_stand_in_line_where_their_first_item_was_asked_for() -> N
         assert [line.text for line in await history(graph) if line.role == "user"] == ["a", "b", "c", "d"]
 
 
-async def test_a_stream_that_is_cancelled_before_it_has_begun_gives_its_place_up() -> None:
-    """So that who comes behind it does not wait for nobody."""
+async def test_a_stream_that_is_cancelled_at_once_lets_its_lane_go() -> None:
+    """Who comes behind it does not wait for nobody."""
     async with laned(ScriptedModel()) as graph:
         stream = graph.astream(message("left"), of_thread("one"))
         asking = asyncio.ensure_future(anext(stream))

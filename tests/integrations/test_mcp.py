@@ -1,10 +1,7 @@
 """Tools of an MCP server that share a lane for each MCP session, with real clients over a real transport."""
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
+from support.example_output import example_output
 from support.server_loopback import uvicorn_serving
 from turnlane import Runtime, Turn
 from turnlane.hooks import TurnQueued
@@ -142,21 +140,12 @@ async def test_a_call_without_a_session_does_not_run(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.skipif(not NEW, reason="before mcp 2 the class has another name")
-def test_the_example_runs() -> None:
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, without a warning; three calls at once lose two without lanes, and none with them."""
-    example = Path(__file__).parents[2] / "examples" / "integrations" / "mcp_server.py"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(example)],
-        env={**os.environ, "NO_PROXY": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(example.read_text().splitlines()) < 80
-    assert sorted(re.findall("^write_at_once .*: (.*)$", done.stdout, re.MULTILINE)) == ["'a time'", "'once'", "'upon'"]
-    assert sorted(re.findall("^write (.*)$", done.stdout, re.MULTILINE), key=len) == [
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    said = "\n".join(example_output("mcp_server.py", directory=tmp_path))
+    assert sorted(re.findall("^write_at_once .*: (.*)$", said, re.MULTILINE)) == ["'a time'", "'once'", "'upon'"]
+    assert sorted(re.findall("^write (.*)$", said, re.MULTILINE), key=len) == [
         "'once': 'once'",
         "'upon': 'once upon'",
         "'dear Ada': 'dear Ada'",

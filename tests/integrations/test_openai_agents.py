@@ -2,9 +2,6 @@
 
 import asyncio
 import inspect
-import os
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -22,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from support.example_output import example_output
 from support.rigs import Line, ScriptedModel
 from support.rigs.contract import ModelFailed, reply_to
 from support.rigs.openai_agents import UNTRACED
@@ -462,20 +460,10 @@ def test_the_interface_that_is_relied_on_is_there() -> None:
         assert not is_openai_responses_compaction_aware_session(session), f"what tells compaction has changed: {where}"
 
 
-def test_the_example_runs() -> None:
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, without a warning; it shows the damage, and its absence."""
-    example = Path(__file__).parents[2] / "examples" / "integrations" / "openai_agents.py"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(example)],
-        env={**os.environ, "OPENAI_AGENTS_DISABLE_TRACING": "1"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(example.read_text().splitlines()) < 80
-    assert done.stdout.splitlines() == [
+    monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+    assert example_output("openai_agents.py", directory=tmp_path) == [
         "Runner: ['my name is Ada', 'who am I?', 'I know 1 message', 'I know 1 message']",
         "LaneRunner: ['my name is Ada', 'I know 1 message', 'who am I?', 'I know 2 messages']",
     ]
