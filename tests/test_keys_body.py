@@ -188,6 +188,18 @@ def test_presets_find_the_key_where_the_protocol_has_it(
     assert parse(preset(), json.dumps(document).encode()) == expected
 
 
+def test_a_request_to_adk_that_names_no_app_is_for_its_default_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the lane of those that name it; without a default ADK refuses it."""
+    document = {"user_id": "u", "session_id": "s"}
+    body, named = json.dumps(document).encode(), json.dumps({"app_name": "b", **document}).encode()
+    monkeypatch.delenv("ADK_DEFAULT_APP_NAME", raising=False)
+    assert parse(keys.adk(), body) is None
+    assert parse(keys.adk(default_app="a"), body) == "a/u/s"
+    assert parse(keys.adk(default_app="a"), named) == "b/u/s"
+    monkeypatch.setenv("ADK_DEFAULT_APP_NAME", "rig")
+    assert parse(keys.adk(), body) == "rig/u/s"
+
+
 def test_adk_keys_of_different_users_are_different() -> None:
     """A slash in one part can not shift it into the next."""
     one = {"app_name": "a", "user_id": "b/c", "session_id": "d"}

@@ -19,6 +19,7 @@ RANKS = {
     "turnlane.errors": 0,
     "turnlane.clock": 0,
     "turnlane.arguments": 0,
+    "turnlane.begun": 0,
     "turnlane.file_systems": 0,
     "turnlane.settled": 0,
     "turnlane.stacks": 0,

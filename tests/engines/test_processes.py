@@ -35,9 +35,14 @@ async def test_turns_of_several_processes_exclude_each_other(place: str, tmp_pat
     turns, places = LONG_TURNS if long_form else TURNS, list[tuple[int, int, int]]()
     async with engine_processes([place] * WORKERS, 15.0) as workers:
         (tmp_path / "first").mkdir()
-        for name, count, directory in (("first", 1, tmp_path / "first"), ("w", turns, tmp_path)):
-            for number, worker in enumerate(workers):  # when all have had a turn, all are open, and begin together
-                worker.tell("turns", f"{name}{number}", key=K, count=count, directory=str(directory))
+        half = turns // 2
+        for name, after, count, directory in (
+            ("first", 0, 1, tmp_path / "first"),  # when all have had a turn, all are open, and begin together
+            ("w", 0, half, tmp_path),
+            ("w", half, turns - half, tmp_path),  # when all have had some, so that none is done before another begins
+        ):
+            for number, worker in enumerate(workers):
+                worker.tell("turns", f"{name}{number}", key=K, after=after, count=count, directory=str(directory))
             for number, worker in enumerate(workers):
                 done = await worker.told("done", name=f"{name}{number}")
                 assert done["overlaps"] == 0
@@ -54,10 +59,9 @@ async def test_turns_of_several_processes_exclude_each_other(place: str, tmp_pat
     assert all(earlier < later for (earlier, _), (later, _) in pairwise(in_line)), "whoever came first runs first"
     assert len({worker for _, worker in in_line}) == WORKERS
     assert len(in_line) > WORKERS * turns // 2
-    if not long_form:
-        begins = [[name for _, name, _ in ran].index(f"w{number}") for number in range(WORKERS)]
-        ends = [len(ran) - 1 - [name for _, name, _ in reversed(ran)].index(f"w{number}") for number in range(WORKERS)]
-        assert max(begins) < min(ends), "their turns did not overlap"
+    begins = [[name for _, name, _ in ran].index(f"w{number}") for number in range(WORKERS)]
+    ends = [len(ran) - 1 - [name for _, name, _ in reversed(ran)].index(f"w{number}") for number in range(WORKERS)]
+    assert max(begins) < min(ends), "their turns did not overlap"
 
 
 async def test_those_who_are_killed_are_passed(place: str) -> None:

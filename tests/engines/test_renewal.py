@@ -9,9 +9,10 @@ import pytest
 
 from support.seeded_loop import LoopClock, SeededLoop
 from turnlane import Lanes
-from turnlane.engines import Alive, Lost, Note
+from turnlane.engines import Alive, Answer, Ask, Lost, Note
 from turnlane.engines.memory import MemoryEngine
 from turnlane.errors import EngineUnavailable
+from turnlane.testing import ManualClock
 
 LEASE = 3.0
 
@@ -103,3 +104,42 @@ def test_whoever_stood_still_asks_before_it_gives_its_lane_up(seconds: float, go
     lost, after = lost_after_standing_still("fails", seconds, good=good)
     assert lost
     assert after <= LEASE / 6
+
+
+class StoodStill(MemoryEngine):
+    """One that is asked by a process that stands still for a whole lease, right behind what it has sent."""
+
+    lease = LEASE
+    immediate = True
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self._lanes_clock = clock
+        self.is_open = False
+
+    async def acquire(self, key: str, ask: Ask) -> Answer:
+        answer = await super().acquire(key, ask)
+        if self.is_open:
+            self._lanes_clock.advance(LEASE)
+            await asyncio.sleep(0)
+        self.is_open = True
+        return answer
+
+
+async def test_a_grant_that_may_have_ended_before_it_was_heard_is_not_taken() -> None:
+    """The lease counts from before the step was sent; renewing tells whether the lane still is this turn's."""
+    clock = ManualClock()
+    async with Lanes(StoodStill(clock), clock=clock) as lanes:
+        async with lanes.turn("k"):
+            pass
+
+        async def visit() -> None:
+            async with lanes.turn("k"):
+                pass
+
+        arriving = asyncio.create_task(visit())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not arriving.done()
+        arriving.cancel()
+        await asyncio.wait([arriving])

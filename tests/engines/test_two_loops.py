@@ -81,3 +81,17 @@ def test_a_second_loop_takes_over_and_nothing_of_the_first_is_left(tmp_path: Pat
         done_in(first, turn(0))
         assert done_in(second, nothing_else_runs())
         done_in(first, lanes.aclose())
+
+
+def test_closing_waits_for_nothing_in_a_loop_that_does_not_run(tmp_path: Path, place: Place) -> None:
+    """The lanes stay open in the loop that they are open in, if it has something to do, and it can close them."""
+    lanes = Lanes(url_at(place, tmp_path))
+
+    async def turn() -> None:
+        async with lanes.turn("k"):
+            pass  # what its end is told by may be on its way when this returns
+
+    with asyncio.Runner() as idle, asyncio.Runner() as other:
+        idle.run(turn())
+        other.run(asyncio.wait_for(lanes.aclose(), PATIENCE))
+        idle.run(lanes.aclose())

@@ -281,7 +281,7 @@ def _draw_weather(rng: random.Random) -> Weather:
     fails = rng.choice((0.0, 0.0, 0.1, 0.3))
     return Weather(
         leased=leased,
-        immediate=not leased and rng.random() < 0.7,
+        immediate=rng.random() < 0.7,
         delay=rng.choice((0.0, 0.05, 0.3)),
         loses=rng.choice((0.0, 0.0, 0.3, 1.0)),
         fails=fails,

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from races.shared_workers import Bug
 from turnlane import errors
+from turnlane.begun import Begun
 from turnlane.engines import Answer, Ask, End, Interrupted, Lost, Note, Offered, Over
 from turnlane.engines.lane import Lane, Place, Steps
 from turnlane.lanes.attachment import Attachment, Failure
-from turnlane.lanes.errands import Begun, Errands, Job, Then
+from turnlane.lanes.errands import Errands, Job, Then
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.renewal import Renewal
 from turnlane.lanes.shared import SharedGate
@@ -197,9 +198,9 @@ class TurnsTheLineRound(Steps):
 class Disorderly(Errands):
     """Steps of one key are sent all at once."""
 
-    def run(self, key: str, job: Job, then: Then) -> None:
+    def run(self, key: str, job: Job, then: Then, *, owed: bool = False) -> None:
         """Do a step."""
-        super().run(f"{key}/{id(job)}", job, then)
+        super().run(f"{key}/{id(job)}", job, then, owed=owed)
 
 
 class AsksInAnyOrder(Attachment):

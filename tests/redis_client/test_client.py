@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from support.net_faults import Action, Fault, FaultProxy, fault_proxy
 from support.redis_servers import RedisServer, key_prefix, private_redis, redis_server
+from turnlane.begun import begin
 from turnlane.errors import NotConfigured
 from turnlane.redis import Forked, RedisClient, Refused, Script, Unreachable, address_in, script_in
 
@@ -137,6 +138,23 @@ async def test_a_connection_that_broke_unused_is_made_again(proxy: FaultProxy) -
     for _ in range(50):  # the client's ends hear of it
         await asyncio.sleep(0)
     assert await client.command("INCR", "k") == 4
+    await client.aclose()
+
+
+async def test_a_connection_the_server_has_closed_is_sent_nothing(server: RedisServer) -> None:
+    """Also where the command is begun in no task; who asked is not told that it may have been done."""
+    client, loop = client_of(server, timeout=0.3), asyncio.get_running_loop()
+    await client.command("GET", "k")
+    connections: Any = client._loops[loop].connections  # pyright: ignore[reportPrivateUsage]
+    [[wire]] = connections._idle.values()
+    server.kill()
+    async with asyncio.timeout(10):
+        assert await wire._reader.read(1) == b""
+    found: asyncio.Future[Any] = loop.create_future()
+    loop.call_soon(lambda: found.set_result(begin(client.command("GET", "k"))))
+    with pytest.raises(Unreachable) as raised:
+        await (await found)
+    assert not raised.value.sent
     await client.aclose()
 
 

@@ -109,8 +109,8 @@ class Worker:
         else:
             report("left", name=name)
 
-    async def turns(self, name: str, key: str, count: int, directory: str) -> None:
-        """So many turns of one key at once, each of which shows whether it was alone."""
+    async def turns(self, name: str, key: str, count: int, directory: str, after: int = 0) -> None:
+        """So many turns of one key at once, each of which shows whether it was alone; `after` so many before."""
         marker, counter, log = (Path(directory, part) for part in ("occupied", "counter", "log"))
         overlaps, tickets = 0, list[tuple[int, Standing]]()
 
@@ -130,7 +130,7 @@ class Worker:
                 marker.unlink(missing_ok=True)
 
         async with asyncio.TaskGroup() as group:
-            for number in range(count):
+            for number in range(after, after + count):
                 group.create_task(one(number))
         places = [(token, standing.number) for token, standing in tickets]  # a number may be known after the grant
         report("done", name=name, overlaps=overlaps, places=places)
@@ -168,7 +168,7 @@ class Worker:
                 child = await FORKS[how](self.lanes, key)
                 report("forked", name=name, child=child)
                 await self._go[name].wait()
-                report("still", name=name, lost=turn.lost)
+                report("still", name=name, lost=turn.lost, at=now())
         except TurnlaneError as error:
             report("failed", name=name, error=type(error).__name__, reason=str(error))
         else:

@@ -78,8 +78,14 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(script: str, *arguments: str) -> AsyncGenerator[ServerProcess, None]:
-    """Run a script of this directory for the block; it takes requests when the block begins."""
+async def server_process(script: str, *arguments: str, patience: float = 40) -> AsyncGenerator[ServerProcess, None]:
+    """Run a script of this directory for the block; it takes requests when the block begins.
+
+    Args:
+        script: its name.
+        arguments: what it is given.
+        patience: seconds it may take until then; on a busy machine imports take their time.
+    """
     path = Path(__file__).with_name(script)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
     process = await asyncio.create_subprocess_exec(
@@ -92,7 +98,7 @@ async def server_process(script: str, *arguments: str) -> AsyncGenerator[ServerP
     )
     server = ServerProcess(process)
     try:
-        server.port = (await server.reported("ready", timeout=40))["port"]  # on a busy machine imports take their time
+        server.port = (await server.reported("ready", timeout=patience))["port"]
         yield server
     finally:
         await server.aclose()

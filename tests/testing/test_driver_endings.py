@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -154,6 +155,17 @@ class TestEndings:
 class TestRules:
     """What the ASGI specification forbids."""
 
+    async def test_a_status_may_be_one_of_the_standard_library(self) -> None:
+        """As frameworks pass on what an endpoint says; the tester sees the number."""
+
+        async def app(_: Scope, __: Receive, send: Send) -> None:
+            await send({**START, "status": HTTPStatus.NOT_FOUND})
+            await send(part(b"", more=False))
+
+        async with AsgiDriver(app) as driver:
+            status = (await driver.start().response()).status
+        assert (status, type(status)) == (404, int)
+
     @pytest.mark.parametrize(
         ("messages", "problem"),
         [
@@ -163,6 +175,7 @@ class TestRules:
             ([START, {"type": "http.response.body", "body": "text"}], "body of str"),
             ([START, {"type": "http.response.body", "more_body": 1}], "not a bool"),
             ([{**START, "status": "200"}], "not a status"),
+            ([{**START, "status": True}], "not a status"),
             ([{**START, "headers": [("a", "b")]}], "not bytes"),
             ([{**START, "headers": [(b"a", b"b\r\nc: d")]}], "line end"),
             ([START, {"type": "http.response.pathsend", "path": "/x"}], "not offered"),

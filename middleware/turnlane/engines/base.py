@@ -244,7 +244,9 @@ class Engine(ABC):
     """Seconds after which a worker that does not `renew` is taken for dead; None where the kernel tells at once."""
 
     immediate: bool = False
-    """Whether steps mostly end without waiting for anything, and need no task of their own."""
+    """Whether a step is begun where it is asked for, and given to a task of its own only where it waits for something.
+
+    Up to then it is in no task of its own: `turnlane.begun` has what it can do instead of `asyncio.timeout`."""
 
     secret: bytes = b""
     """What all workers of the place share, and nobody else knows, from `open` on: with it they tell the turns of each
@@ -329,6 +331,8 @@ class Engine(ABC):
     @abstractmethod
     async def look(self, key: str | None = None) -> list[LaneView]:
         """Return the lanes that live now, of all workers, by key; or one of them.
+
+        Tickets of a worker that is known to have died are left out.
 
         Raises:
             EngineUnavailable: it can not be reached.

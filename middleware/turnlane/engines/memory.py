@@ -116,8 +116,10 @@ class MemoryEngine(Engine):
             lane, line = shared.lanes.get(each), shared.lines.get(each, {})
             if lane is None and not line:
                 continue
-            held = None if lane is None or lane.held is None else TicketView(lane.held.ticket, now - lane.held.since)
-            waiting = sorted(line.values(), key=lambda place: place.number)
+            holder = None if lane is None or lane.held is None or lane.held.worker not in shared.workers else lane.held
+            held = None if holder is None else TicketView(holder.ticket, now - holder.since)
+            living = [place for place in line.values() if place.worker in shared.workers or (holder and place.lent)]
+            waiting = sorted(living, key=lambda place: place.number)
             views = tuple(TicketView(place.ticket, now - place.since) for place in waiting)
             found.append(LaneView(each, held, views, lane is not None and lane.paused))
         return found

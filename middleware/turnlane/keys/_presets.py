@@ -1,5 +1,6 @@
 """Where the session key stands in requests of well-known protocols and servers."""
 
+import os
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -16,14 +17,15 @@ class AdkExtractor(BodyExtractor):
     """See `adk`."""
 
     parts: tuple[JsonExtractor, ...]
+    defaults: tuple[str | None, ...]
     param: str
 
     def parse(self, scope: Scope, body: bytes) -> str | None:
         """Return app, user and session in one key."""
         document = load_json(body, self.param)
         found: list[str] = []
-        for part in self.parts:
-            raw = part.find(document)
+        for part, default in zip(self.parts, self.defaults, strict=True):
+            raw = part.find(document) or default
             value = None if raw is None else canonical(raw, part.param)
             if value is None:
                 return None
@@ -65,11 +67,17 @@ def a2a() -> KeyExtractor:
     return json_paths("params.message.contextId", "message.contextId")
 
 
-def adk() -> KeyExtractor:
-    """Google ADK (`/run`, `/run_sse`): app name, user id and session id of the body, in one key."""
+def adk(*, default_app: str | None = None) -> KeyExtractor:
+    """Google ADK (`/run`, `/run_sse`): app name, user id and session id of the body, in one key.
+
+    Args:
+        default_app: the app of a request that names none; None for what `ADK_DEFAULT_APP_NAME` says when this is made,
+            as ADK's own web app has it.
+    """
     names = (("appName", "app_name"), ("userId", "user_id"), ("sessionId", "session_id"))
     parts = tuple(json_paths(*pair) for pair in names)
-    return AdkExtractor(parts, "app_name, user_id and session_id in the JSON body")
+    app = os.environ.get("ADK_DEFAULT_APP_NAME") if default_app is None else default_app
+    return AdkExtractor(parts, (app or None, None, None), "app_name, user_id and session_id in the JSON body")
 
 
 def agent_os() -> KeyExtractor:

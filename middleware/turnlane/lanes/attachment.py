@@ -4,14 +4,14 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from turnlane import errors
+from turnlane.begun import Begun
 from turnlane.engines.base import Engine, Tell
-from turnlane.lanes.errands import Begun, Errands
+from turnlane.lanes.errands import Errands
 from turnlane.lanes.renewal import Renewal, Renewed
 
 __all__ = ("Attachment", "Failure", "Step", "Then")
@@ -78,10 +78,9 @@ class Attachment:
         if self._errands is not None and self._loop is loop and self._pid == os.getpid():
             return False
         if self._errands is not None and self._engine is not None:
-            is_open = self._pid == os.getpid() and self._loop is not None and not self._loop.is_closed()
-            if is_open and (self._of.standings or not self._errands.idle):
+            if self._is_in_use_elsewhere(self._errands):
                 raise errors.NotConfigured("these lanes are open in another event loop; close them there first")
-            self._let_go_elsewhere(self._engine, self._loop if is_open else None)
+            self._let_go_elsewhere(self._engine, self._elsewhere())
             self._engine = None
         self._loop, self._pid = loop, os.getpid()
         self._opening, self._is_open = asyncio.Lock(), False
@@ -89,6 +88,14 @@ class Attachment:
         self._errands = Errands(loop, immediate=self.engine.immediate)
         self._renewal = Renewal(self.engine, self._of, self._monotonic)
         return True
+
+    def _elsewhere(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop of this process the engine is open in, if that was not closed."""
+        is_open = self._pid == os.getpid() and self._loop is not None and not self._loop.is_closed()
+        return self._loop if is_open else None
+
+    def _is_in_use_elsewhere(self, errands: Errands) -> bool:
+        return self._elsewhere() is not None and (bool(self._of.standings) or not errands.idle)
 
     def _let_go_elsewhere(self, engine: Engine, loop: asyncio.AbstractEventLoop | None) -> None:
         """Close an engine in the loop it is open in, which may run in another thread; None where there is none."""
@@ -137,15 +144,23 @@ class Attachment:
         patience: float,
         needed: Callable[[], bool] | None = None,
         begun: Begun | None = None,
+        owed: bool = False,
     ) -> None:
         """Ask the engine for a step, behind those of the same key that are on their way.
 
-        `begun` is how far it has come already. Where the engine does not answer it is asked again, for `patience`
-        seconds. `then` is called with what it said, with the error it ended with, which is `OutcomeUnknown` if any of
-        them was, or with None where it was not `needed` any more. It must not raise.
+        `begun` is how far it has come already, `owed` whether it is done also where the loop ends. Where the engine
+        does not answer it is asked again, for `patience` seconds. `then` is called with what it said, with the error it
+        ended with, which is `OutcomeUnknown` if any of them was, or with None where it was not `needed` any more. It
+        must not raise.
         """
+
+        def job() -> Coroutine[Any, Any, object]:
+            nonlocal begun
+            first, begun = begun, None  # if it is done again, it is from its beginning
+            return self._asked(key, operation, step, patience, needed, first)
+
         if self._errands is not None:
-            self._errands.run(key, partial(self._asked, key, operation, step, patience, needed, begun), then)
+            self._errands.run(key, job, then, owed=owed)
 
     async def _asked(
         self,
@@ -193,16 +208,28 @@ class Attachment:
                 await self.engine.open(self.worker, self._tell)
                 self._is_open = True
 
+    async def settled(self) -> None:
+        """Wait until the engine was told what is on its way, some seconds at most."""
+        if self._errands is not None:
+            await self._errands.settled(LAST_ERRANDS)
+
     async def aclose(self) -> None:
         """Let what is on its way come to its end, and close the engine. Harmless to call again.
 
-        Where a turn comes meanwhile, since the lanes were opened again, they stay open.
+        Where a turn comes meanwhile, since the lanes were opened again, they stay open; and so they do where they are
+        open in another event loop that has turns, or something on its way, which nobody here can wait for.
         """
         engine, errands, renewal = self._engine, self._errands, self._renewal
         if engine is not None and errands is not None and self._pid != os.getpid():  # they are those of the parent
             self._engine = self._errands = self._renewal = None
             self._is_open = False
             engine.forget()
+            return
+        if engine is not None and errands is not None and self._loop is not asyncio.get_running_loop():
+            if not self._is_in_use_elsewhere(errands):
+                self._let_go_elsewhere(engine, self._elsewhere())
+                self._engine = self._errands = self._renewal = None
+                self._is_open = False
             return
         if errands is not None:
             await errands.finish(LAST_ERRANDS, until=lambda: bool(self._of.standings))

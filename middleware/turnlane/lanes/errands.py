@@ -1,47 +1,24 @@
-"""What is asked of an engine: for each lane one step after the other, at once where the engine answers at once."""
+"""What is asked of an engine: for each lane one step after the other."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
-__all__ = ("Begun", "Errands", "begin")
+from turnlane.begun import Begun, begin
 
-_T = TypeVar("_T")
+__all__ = ("Errands", "Job", "Then")
 
 Job = Callable[[], Coroutine[Any, Any, object]]
 Then = Callable[[Any], None]
+
+LAST_WORDS = 1.0  # seconds for what is owed, in a loop that ends
 
 
 class _Errand(NamedTuple):
     job: Job
     then: Then
-
-
-class Begun:
-    """A coroutine that has come to its first wait outside of a task, to be awaited to its end in one."""
-
-    __slots__ = ("_coroutine", "_waits_for")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, object], waits_for: Any) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, object]:
-        coroutine, waits_for = self._coroutine, self._waits_for
-        while True:
-            try:
-                sent = yield waits_for
-            except GeneratorExit:
-                coroutine.close()
-                raise
-            except BaseException as error:  # noqa: BLE001  it is the coroutine's
-                step = _thrown(coroutine, error)
-            else:
-                step = _sent(coroutine, sent)
-            if step[0]:
-                return step[1]
-            waits_for = step[1]
+    owed: bool
 
 
 class Errands:
@@ -51,7 +28,7 @@ class Errands:
 
     Args:
         loop: where they are done.
-        immediate: whether a step mostly ends without waiting, and is begun where it is asked for.
+        immediate: whether a step is begun where it is asked for.
     """
 
     __slots__ = ("_immediate", "_loop", "_tasks", "_waiting")
@@ -71,25 +48,27 @@ class Errands:
         """Tell whether a step with this key would be begun where it is asked for."""
         return self._immediate and key not in self._waiting
 
-    def run(self, key: str, job: Job, then: Then) -> None:
+    def run(self, key: str, job: Job, then: Then, *, owed: bool = False) -> None:
         """Do a step when those asked for before it with this key are done, and call `then` with what it returns.
 
         Args:
             key: of the lane.
-            job: makes the coroutine; it raises nothing but a cancellation.
+            job: makes the coroutine, again if need be; it raises nothing but a cancellation.
             then: must not raise.
+            owed: whether others wait for it; it is then done, or done again, also where the loop ends, if that does not
+                take long.
         """
-        waiting = self._waiting.get(key)
+        waiting, errand = self._waiting.get(key), _Errand(job, then, owed)
         if waiting is not None:
-            waiting.append(_Errand(job, then))
+            waiting.append(errand)
             return
         coroutine = job()
         if not self._immediate:
-            self._start(key, coroutine, then)
+            self._start(key, coroutine, errand)
             return
         found = begin(coroutine)
         if isinstance(found, Begun):
-            self._start(key, found, then)
+            self._start(key, found, errand)
         else:
             then(found)
 
@@ -107,45 +86,55 @@ class Errands:
                 self._waiting.clear()
                 return
 
-    def _start(self, key: str, first: "Coroutine[Any, Any, object] | Begun", then: Then) -> None:
+    async def settled(self, timeout: float) -> None:
+        """Wait until what is on its way has come to its end, so many seconds at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+
+    def _start(self, key: str, first: "Coroutine[Any, Any, object] | Begun", errand: _Errand) -> None:
         self._waiting[key] = deque()
-        task = self._loop.create_task(self._go_on(key, first, then))
+        going = self._go_on(key, first, errand)
+        going.send(None)  # a task that is cancelled before it has run closes what has not begun, and tells it nothing
+        task = self._loop.create_task(going)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _go_on(self, key: str, first: "Coroutine[Any, Any, object] | Begun", then: Then) -> None:
+    async def _go_on(self, key: str, first: "Coroutine[Any, Any, object] | Begun", errand: _Errand) -> None:
         waiting = self._waiting[key]
-        then(await first)
-        while waiting:
-            errand = waiting.popleft()
-            errand.then(await errand.job())
-        del self._waiting[key]
+        try:
+            await _taken_up(first)
+            errand.then(await first)
+            while waiting:
+                errand = waiting.popleft()
+                errand.then(await errand.job())
+        except asyncio.CancelledError:
+            waiting.appendleft(errand)
+            await _do_what_is_owed(waiting)
+            raise
+        finally:
+            if self._waiting.get(key) is waiting:
+                del self._waiting[key]
 
 
-def begin(coroutine: Coroutine[Any, Any, _T]) -> "_T | Begun":
-    """Run a coroutine up to its first wait; return what it has returned, if it did not wait at all.
-
-    Raises:
-        BaseException: what it raised.
-    """
+async def _taken_up(first: "Coroutine[Any, Any, object] | Begun") -> None:
+    """Pause once, outside of a task, and return in the one that does a step."""
     try:
-        waits_for = coroutine.send(None)
-    except StopIteration as ended:
-        found: _T = ended.value
-        return found
-    return Begun(coroutine, waits_for)
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        if not isinstance(first, Begun):
+            first.close()
+            raise
+        first.cancel()  # where it waits: what it has taken is given back
 
 
-def _sent(coroutine: Coroutine[Any, Any, object], value: object) -> tuple[bool, Any]:
-    """Let a coroutine go on; return whether it has ended, and with what, or what it waits for."""
+async def _do_what_is_owed(waiting: deque[_Errand]) -> None:
+    """Do that, for a while, and nothing else; turns that are cancelled now add to it."""
     try:
-        return False, coroutine.send(value)
-    except StopIteration as ended:
-        return True, ended.value
-
-
-def _thrown(coroutine: Coroutine[Any, Any, object], error: BaseException) -> tuple[bool, Any]:
-    try:
-        return False, coroutine.throw(error)
-    except StopIteration as ended:
-        return True, ended.value
+        async with asyncio.timeout(LAST_WORDS):
+            await asyncio.sleep(0)
+            while waiting:
+                errand = waiting.popleft()
+                if errand.owed:
+                    await errand.job()
+    except TimeoutError:
+        pass

@@ -247,6 +247,9 @@ class Gate(Coalescing):
                 self.drains.remove(ended)
             self.look_guarded()
 
+    async def settled(self) -> None:
+        """Wait until others who share the lanes can know of the turns that have ended, some seconds at most."""
+
     async def aclose(self) -> None:
         """Let go of what lanes that others share need."""
 

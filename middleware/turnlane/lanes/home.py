@@ -128,7 +128,7 @@ class Home(ABC):
         if self._loop is not None and (self.table.holders or self.table.waiting):
             if not self._loop.is_closed():
                 raise errors.NotConfigured(
-                    "these memory:// lanes are in use in another event loop, or were when this process was forked; "
+                    "these lanes are in use in another event loop, or were when this process was forked; "
                     "one Lanes object serves one loop at a time"
                 )
             # The loop is gone and its turns with it: nothing of them will ever run again.

@@ -16,6 +16,7 @@ from functools import partial
 from typing import cast
 
 from turnlane import errors
+from turnlane.begun import Begun
 from turnlane.engines.base import (
     Answer,
     Ask,
@@ -35,7 +36,6 @@ from turnlane.lanes.attachment import Failure, Step, Then
 from turnlane.lanes.capacity import principal_of
 from turnlane.lanes.chains import add_nested, chain_of, cycle
 from turnlane.lanes.endings import is_over
-from turnlane.lanes.errands import Begun
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.shared_messages import readable, told
 from turnlane.lanes.shared_table import SharedTable
@@ -65,6 +65,10 @@ class SharedGate(ShortWays):
     def chain_secret(self) -> bytes:
         """The secret all processes share, so that each finds out who calls it."""
         return self._attachment.secret or super().chain_secret
+
+    async def settled(self) -> None:
+        """Wait until the engine was told of the turns that have ended."""
+        await self._attachment.settled()
 
     async def aclose(self) -> None:
         """Close the engine, as soon as no turn of this process runs any more."""
@@ -122,7 +126,7 @@ class SharedGate(ShortWays):
     def _come(self, standing: Standing) -> None:
         turn, first, standing.first = standing.turn, standing.first, None
         if first is not None:
-            standing.asked_at = self._monotonic()  # a moment ago
+            standing.asked_at = turn._started  # when it arrived: its lease may run since before this line
         if first is not None and not isinstance(first, Begun):
             self._answered(standing, first)
             return
@@ -334,7 +338,13 @@ class SharedGate(ShortWays):
 
     def leave(self, turn: Turn, exc: BaseException | None) -> BaseException | None:
         """Let the lane go here, and have the engine told, behind what it was told before."""
-        if exc is None and turn._end is None and turn._talk is None and not self.hooks.active and self._is_alone(turn):
+        if (
+            exc is None
+            and turn._end is None
+            and turn._talk is None
+            and not self.hooks.active
+            and self._ends_alone(turn)
+        ):
             self._leave_at_once(turn)
             return None
         replacement = super().leave(turn, exc)
@@ -377,7 +387,7 @@ class SharedGate(ShortWays):
             self._close_if_idle()
 
         leave = partial(_left, key, ticket, owes, scatter)
-        self._attachment.ask(key, "leave a lane", leave, heard, patience=0.0, begun=begun)
+        self._attachment.ask(key, "leave a lane", leave, heard, patience=0.0, begun=begun, owed=True)
 
     def _close_if_idle(self) -> None:
         if self._closes and not self.table.holders:

@@ -5,8 +5,8 @@
 
 from abc import abstractmethod
 
+from turnlane.begun import Begun, begin
 from turnlane.engines.base import Engine, Granted
-from turnlane.lanes.errands import Begun, begin
 from turnlane.lanes.shared_messages import SharedMessages
 from turnlane.lanes.standing import Standing
 from turnlane.turns.turn import Ending, Turn, TurnState
@@ -55,25 +55,27 @@ class ShortWays(SharedMessages):
                 raise
         return True
 
-    def _is_alone(self, turn: Turn) -> bool:
-        """Tell whether a turn runs, and nobody of this process waits for its end."""
+    def _ends_alone(self, turn: Turn) -> bool:
+        """Tell whether a turn runs, and nothing but the engine is to hear of its end.
+
+        Who waits for its lane in this process does so for the engine.
+        """
         table, key = self.table, turn.key
-        return (
-            turn._state is RUNNING
-            and turn._joins is None
-            and not self.drains
-            and table.capacity is None
-            and key not in table.lines
-            and table.holders.get(key) is turn
-        )
+        if turn._state is not RUNNING or turn._joins is not None or self.drains or table.capacity is not None:
+            return False
+        line = table.lines.get(key)
+        return (line is None or line.first() is None) and table.holders.get(key) is turn
 
     def _leave_at_once(self, turn: Turn) -> None:
-        """End a turn that is alone and has ended well, and tell the engine."""
-        key, ticket = turn.key, turn.id
+        """End such a turn, which has ended well, and tell the engine."""
+        key, ticket, table = turn.key, turn.id, self.table
         turn._state = ENDED
-        del self.table.holders[key]
+        del table.holders[key]
         self.outcomes.completed += 1
-        if self.standings.pop(ticket, None) is None:
+        if key in table.lines:
+            self.outcomes.measure(self._monotonic() - turn._started)
+        standing = self.standings.pop(ticket, None)
+        if standing is None:
             return  # it is that of a parent this process was forked from, and lanes were used here since
         engine, begun = self._attachment.ready(key, self._loop), None
         if engine is not None:

@@ -5,9 +5,9 @@
 
 from dataclasses import dataclass, field, replace
 
+from turnlane.begun import Begun
 from turnlane.engines.base import Answer, Ask, Carried, Granted
 from turnlane.lanes.capacity import principal_of
-from turnlane.lanes.errands import Begun
 from turnlane.lanes.line import Waiter
 from turnlane.lanes.wire import Unportable, digest, encoded
 from turnlane.policies import Coalesce, Enqueue, Interrupt, Policy, Reject, Rollback, Steer

@@ -30,6 +30,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from turnlane.begun import in_task
 from turnlane.redis.commands import Attempt, Command, Host, Lost, Part, Untrusted, command_of
 from turnlane.redis.reasons import Refused
 from turnlane.redis.routes import route_to
@@ -272,6 +273,7 @@ class Connections:
             **options,
         )
         wire = cast("Wire", connection)
+        await in_task()  # the driver asks for it
         try:
             await wire.connect()
         except BaseException:

@@ -110,7 +110,7 @@ class HttpRequest(Exchange):
             key = name.decode("latin-1").lower()
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
         body = b"".join(m.get("body", b"") for m in self.messages if m["type"] == "http.response.body")
-        return Response(status=start["status"], headers=MappingProxyType(headers), raw_headers=raw, body=body)
+        return Response(status=int(start["status"]), headers=MappingProxyType(headers), raw_headers=raw, body=body)
 
     def _queue_body(self, chunk: bytes, *, more: bool) -> None:
         self._sent_all = not more
@@ -141,7 +141,7 @@ class HttpRequest(Exchange):
     def _check_start(self, message: Message) -> None:
         require(not self._started, "http.response.start twice")
         status = message.get("status")
-        require(type(status) is int and 100 <= status <= 999, f"not a status: {status!r}")
+        require(isinstance(status, int) and 100 <= status <= 999, f"not a status: {status!r}")
         check_headers(message)
         self._trailers = _flag(message, "trailers")
         self._started = True

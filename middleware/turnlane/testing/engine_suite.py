@@ -239,6 +239,11 @@ async def a_worker_that_is_closed_has_left_everywhere(make_engine: MakeEngine) -
         await b.leave(waiting)
         await c.told(Granted, last)
         _equal([len(lane.waiting) for lane in await c.engine.look()], [0], "who waits")
+        await b.stand()
+        await b.engine.pause("k", True)  # so that nobody passes it
+        await b.engine.aclose()
+        _equal([len(lane.waiting) for lane in await c.engine.look("k")], [0], "who waits for a paused lane")
+        await c.engine.pause("k", False)
 
 
 async def an_interruption_reaches_whoever_has_the_lane(make_engine: MakeEngine) -> None:

@@ -86,6 +86,8 @@ class RedisEngine(Engine):
         NotConfigured: the package redis is not installed.
     """
 
+    immediate: bool = True
+
     # Mutable: _worker, empty unless it is open; _tell, where notes go; _tickets, those of this worker;
     # _subscription, None unless it is open; _tasks; _catching_up, while all tickets are renewed.
 
