@@ -4,27 +4,27 @@ All benchmarks with their limits: `cd tests && python -m benchmarks`; this one: 
 
 A turn: enter and leave, with nobody else. A hand-off: all queue up behind a holder, one after the other, so that those
 that poll do not all look at the same moments; the time from its end on is divided by their number. In one process, or
-the holder in one and the others in four more. All kinds are measured in turn, round after round in a new random order;
-figures are medians over the rounds. Redis is a server of this programme's own.
+the holder in one and the others in four more; what is done for the first time is done before. All kinds are measured in
+turn, round after round in a new random order; figures are medians over the rounds. Redis is a server of this
+programme's own.
 """
 
 import asyncio
 import gc
 import itertools
-import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from contextvars import Context
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
+from benchmarks.hand_off_processes import ARRIVALS, QUEUE_UP, Crowd, over_processes
 from benchmarks.report import Options, Report, exit_with
 from benchmarks.shared_locks import (
     ADVISORY,
     BARE,
+    BARE_FILES,
     FILELOCK,
     FILES,
     KINDS,
@@ -41,8 +41,6 @@ from benchmarks.shared_locks import (
 )
 from support.redis_servers import client_of
 
-ARRIVALS, QUEUE_UP = 0.3, 0.6  # seconds in which waiters arrive, and after which all of them wait
-
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -53,12 +51,11 @@ class Counts:
     hand_off_rounds: int
     waiters: int
     process_rounds: int
-    processes: int
-    waiters_of_each: int
+    between: Crowd
 
 
-FULL = Counts(rounds=20, turns=100, hand_off_rounds=5, waiters=50, process_rounds=3, processes=4, waiters_of_each=13)
-QUICK = Counts(rounds=1, turns=10, hand_off_rounds=1, waiters=5, process_rounds=1, processes=2, waiters_of_each=2)
+FULL = Counts(20, turns=100, hand_off_rounds=7, waiters=50, process_rounds=3, between=Crowd(4, 13, repetitions=2))
+QUICK = Counts(1, turns=10, hand_off_rounds=1, waiters=5, process_rounds=1, between=Crowd(2, 2, repetitions=1))
 
 
 @dataclass(slots=True)
@@ -107,65 +104,18 @@ async def hand_offs(blocks: Blocks, waiters: int) -> tuple[float, list[int]]:
 
     if blocks.room is not None:
         waiters = max(1, min(waiters, await blocks.room()))
+    gc.collect()
+    gc.disable()
     async with blocks.make():
         line = [asyncio.create_task(one(arrived), context=Context()) for arrived in range(1, waiters + 1)]
         await asyncio.sleep(QUEUE_UP)
         began = time.perf_counter()
     await asyncio.gather(*line)
     took = (time.perf_counter() - began) / waiters * 1e6
+    gc.enable()
     if blocks.rest is not None:
         await blocks.rest()
     return took, [arrived if ticket is None else ticket.number for arrived, ticket in seen]
-
-
-async def over_processes(name: str, where: Places, count: int, waiters: int) -> tuple[float, list[int]]:
-    """Return the microseconds of one hand-off between processes, and the numbers, by token."""
-    async with AsyncExitStack() as stack:
-        blocks = await stack.enter_async_context(blocks_of(name, where))
-        if blocks.room is not None:
-            waiters = max(1, min(waiters, await blocks.room() // count))
-        processes = await asyncio.gather(*(_started(name, where, waiters) for _ in range(count)))
-        async with blocks.make():
-            for number, process in enumerate(processes):
-                assert process.stdin is not None
-                process.stdin.write(b"%d %d\n" % (number, count))
-            await asyncio.sleep(QUEUE_UP)
-            began = time.monotonic()
-        said = [json.loads((await process.communicate())[0]) for process in processes]
-    tickets: list[tuple[int, int]] = sorted((token, number) for each in said for token, number in each["tickets"])
-    took = max(each["ended"] for each in said) - began
-    return took / (waiters * count) * 1e6, [number for _, number in tickets]
-
-
-async def _started(name: str, where: Places, waiters: int) -> asyncio.subprocess.Process:
-    """Return one of the processes, which is ready."""
-    arguments = ["-m", "benchmarks.engines", "--part", name, json.dumps(asdict(where)), str(waiters)]
-    pipe = asyncio.subprocess.PIPE
-    place = str(Path(__file__).parents[1])
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=place, stdin=pipe, stdout=pipe)
-    assert process.stdout is not None
-    await process.stdout.readline()
-    return process
-
-
-async def part(name: str, where: Places, waiters: int) -> None:
-    """Be one of the processes, of which the parent tells which."""
-    tickets: list[Ticket] = []
-
-    async def one(blocks: Blocks, arrived: int, all_waiters: int) -> None:
-        await asyncio.sleep(ARRIVALS * arrived / all_waiters)
-        async with blocks.make() as entered:
-            ticket = blocks.ticket(entered)
-            if ticket is not None:
-                tickets.append(ticket)
-
-    async with blocks_of(name, where) as blocks:
-        await turns(blocks, 1)  # it is open, and has connected
-        print(flush=True)
-        number, count = map(int, (await asyncio.to_thread(sys.stdin.readline)).split())
-        await asyncio.gather(*(one(blocks, count * turn + number, count * waiters) for turn in range(waiters)))
-        ended = time.monotonic()
-        print(json.dumps({"ended": ended, "tickets": [(ticket.token, ticket.number) for ticket in tickets]}))
 
 
 async def in_one_process(where: Places, counts: Counts, options: Options) -> tuple[Found, float]:
@@ -185,6 +135,8 @@ async def in_one_process(where: Places, counts: Counts, options: Options) -> tup
 
         for blocks in all_blocks.values():
             await turns(blocks, 10)
+        for name in KINDS:
+            await hand_offs(all_blocks[name], counts.between.processes)
         for _ in range(counts.rounds):
             for name in chance.sample([*found], len(found)):
                 before = worked()
@@ -192,22 +144,17 @@ async def in_one_process(where: Places, counts: Counts, options: Options) -> tup
                 found[name].turn.append(took)
                 found[name].here.append(here)
                 found[name].server.append((worked() - before) / counts.turns)
-        before = scripts()
+        async with all_blocks[REDIS].make():
+            before = scripts()
         await turns(all_blocks[REDIS], counts.turns)
-        await all_blocks_left(all_blocks[REDIS])
-        commands = (scripts() - before - 1) / counts.turns
+        async with all_blocks[REDIS].make():  # what came before has been left by now, and this is not
+            commands = (scripts() - before - 2) / counts.turns
         for _ in range(counts.hand_off_rounds):
             for name in chance.sample(KINDS, len(KINDS)):
                 took, numbers = await hand_offs(all_blocks[name], counts.waiters)
                 found[name].hand_off.append(took)
                 found[name].judge(numbers)
     return found, commands
-
-
-async def all_blocks_left(blocks: Blocks) -> None:
-    """Return when the server has been told of the turns before: a step of the same key comes behind them."""
-    async with blocks.make():
-        pass
 
 
 def benchmark(report: Report, options: Options) -> None:
@@ -217,9 +164,9 @@ def benchmark(report: Report, options: Options) -> None:
         found, commands = asyncio.run(in_one_process(where, counts, options))
         for _ in range(counts.process_rounds):
             for name in options.random.sample(KINDS[1:], len(KINDS) - 1):
-                took, numbers = asyncio.run(over_processes(name, where, counts.processes, counts.waiters_of_each))
-                found[name].between.append(took)
-                found[name].judge(numbers)
+                for took, numbers in asyncio.run(over_processes(name, where, counts.between)):
+                    found[name].between.append(took)
+                    found[name].judge(numbers)
     tell(report, found, counts)
     judge(report, found, commands, counts)
 
@@ -227,7 +174,7 @@ def benchmark(report: Report, options: Options) -> None:
 def tell(report: Report, found: Found, counts: Counts) -> None:
     """Print the tables."""
     report.heading("turns and hand-offs of one hot key, microseconds")
-    report.row("", "turn", "hand-off", f"{counts.processes} processes", "order breaks")
+    report.row("", "turn", "hand-off", f"{counts.between.processes} processes", "order breaks")
     for name in KINDS:
         figures = found[name]
         cells = [f"{middle(each):.1f}" for each in (figures.turn, figures.hand_off, figures.between)]
@@ -247,12 +194,15 @@ def judge(report: Report, found: Found, commands: float, counts: Counts) -> None
     report.limit(f"commands of a turn: {REDIS}", commands, 2)
     report.limit(f"turn: {REDIS} / {REDIS_LOCK}", ratio(lanes.turn, lock.turn), 1.1)
     report.limit(f"hand-off: {REDIS} / {REDIS_LOCK}", ratio(lanes.hand_off, lock.hand_off), 1 / 15)
-    over = f"hand-off over {counts.processes} processes"
+    over = f"hand-off over {counts.between.processes} processes"
     report.limit(f"{over}: {REDIS} / {REDIS_LOCK}", ratio(lanes.between, lock.between), 1 / 6)
     files, polled = found[FILES], found[FILELOCK]
     report.limit(f"turn: {FILES} / {LOCK}", ratio(files.turn, found[LOCK].turn), 100)
     report.limit(f"hand-off: {FILES} / {FILELOCK}", ratio(files.hand_off, polled.hand_off), 1 / 100)
     report.limit(f"{over}: {FILES} / {FILELOCK}", ratio(files.between, polled.between), 1 / 20)
+    bare = found[BARE_FILES]
+    fewest = ((bare.hand_off, polled.hand_off), (bare.between, polled.between))
+    report.row(f"{BARE_FILES} / {FILELOCK}", "", *(f"{ratio(*pair):.4f}" for pair in fewest))
     for name in OURS:
         report.limit(f"order breaks by ticket: {name}", found[name].breaks, 0)
     rows, advisory = found[POSTGRESQL], found[ADVISORY]
@@ -269,7 +219,4 @@ def ratio(left: Sequence[float], right: Sequence[float]) -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--part"]:
-        asyncio.run(part(sys.argv[2], Places(**json.loads(sys.argv[3])), int(sys.argv[4])))
-    else:
-        exit_with(benchmark)
+    exit_with(benchmark)

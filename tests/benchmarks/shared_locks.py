@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import redis.asyncio
 from filelock import AsyncFileLock
 
+from benchmarks.bare_files import BareFiles
 from support.postgresql import a_database, connect
 from support.redis_servers import private_redis
 from turnlane import Enqueue, Lanes
@@ -22,12 +23,13 @@ from turnlane.engines import Ask
 from turnlane.engines.redis import RedisEngine
 from turnlane.redis import RedisClient, address_in
 
-__all__ = ("BARE", "KINDS", "OURS", "Blocks", "Places", "blocks_of", "places")
+__all__ = ("BARE", "BARE_FILES", "KINDS", "OURS", "Blocks", "Places", "blocks_of", "places")
 
 LOCK, FILES, FILELOCK = "asyncio.Lock", "Lanes('file://')", "filelock.AsyncFileLock"
 REDIS, REDIS_LOCK = "Lanes('redis://')", "redis.asyncio.lock.Lock"
 POSTGRESQL, ADVISORY = "Lanes('postgresql://')", "pg_advisory_lock"
-KINDS = (LOCK, FILES, FILELOCK, REDIS, REDIS_LOCK, POSTGRESQL, ADVISORY)
+BARE_FILES = "SQLite and datagrams alone"
+KINDS = (LOCK, FILES, BARE_FILES, FILELOCK, REDIS, REDIS_LOCK, POSTGRESQL, ADVISORY)
 OURS = (FILES, REDIS, POSTGRESQL)
 
 PINGS, SCRIPTS, ENGINE = "two PING, our client", "two EVALSHA of nothing, redis-py", "RedisEngine: acquire, leave"
@@ -94,6 +96,8 @@ def blocks_of(name: str, where: Places) -> AbstractAsyncContextManager[Blocks]:
     """Open what makes blocks, by name."""
     if name == LOCK:
         return _lock()
+    if name == BARE_FILES:
+        return _bare_files(f"{where.directory}/bare")
     if name == FILELOCK:
         return _file_lock(f"{where.directory}/lock")
     if name == REDIS_LOCK:
@@ -124,6 +128,12 @@ async def _lanes(url: str) -> AsyncGenerator[Blocks]:
             return Ticket(turn.token, standings.standings[turn.id])
 
         yield Blocks(lambda: lanes.turn(KEY, policy=PATIENT), ticket)
+
+
+@asynccontextmanager
+async def _bare_files(directory: str) -> AsyncGenerator[Blocks]:
+    async with BareFiles(directory, KEY).opened() as make:
+        yield Blocks(make)
 
 
 @asynccontextmanager
