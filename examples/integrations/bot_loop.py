@@ -45,18 +45,22 @@ async def ask_model(text: str) -> str:
 
 @runtime.agent_turn(key="chat", policy=Coalesce(window=0.2, merge=joined("text", " ")))
 async def answer(chat: str, text: str, messenger: Messenger) -> None:
-    await messenger.send(chat, await ask_model(text))
+    try:
+        await messenger.send(chat, await ask_model(text))
+    except Exception:  # of the model, or of the messenger; whose words were made part of these is not told
+        logging.getLogger("bot").exception("%s is not answered: %r", chat, text)
 
 
 async def handle(update: Update, messenger: Messenger) -> None:
     """Answer one update; nothing that goes wrong with it may end the loop."""
     try:
-        await answer(update.chat, update.text, messenger)
-    except TurnCoalesced:
-        print(f"{update.text!r} is answered together with what came after it")
-    except LaneError as error:  # too many wait, or the bot is being stopped
-        await messenger.send(update.chat, f"please try again later ({type(error).__name__})")
-    except Exception:  # of the model, or of the messenger
+        try:
+            await answer(update.chat, update.text, messenger)
+        except TurnCoalesced:
+            print(f"{update.text!r} is answered together with what came after it")
+        except LaneError as error:  # too many wait, or the bot is being stopped
+            await messenger.send(update.chat, f"please try again later ({type(error).__name__})")
+    except Exception:
         logging.getLogger("bot").exception("update %s is not answered", update.number)
 
 

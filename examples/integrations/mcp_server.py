@@ -19,10 +19,16 @@ runtime = Runtime()
 drafts: dict[str, str] = {}
 
 
-def session_of(words: str, context: Context) -> str | None:
-    """Return the lane of a call: its MCP session. Over stdio there is one client, and no request."""
+def session_of(context: Context, *_: object) -> str | None:
+    """Return the lane of a call, of any tool that begins with the context: its MCP session.
+
+    Over stdio there is one client, and no request; over SSE the session is in the query.
+    """
     request = context.request_context.request
-    return "stdio" if request is None else request.headers.get("mcp-session-id")
+    if request is None:
+        return "stdio"
+    session: str | None = request.headers.get("mcp-session-id") or request.query_params.get("session_id")
+    return session
 
 
 async def store(key: str, words: str) -> str:
@@ -34,14 +40,14 @@ async def store(key: str, words: str) -> str:
 
 
 @server.tool()
-async def write_at_once(words: str, context: Context) -> str:
+async def write_at_once(context: Context, words: str) -> str:
     """Add words to the draft of this session."""
-    return await store(f"unqueued {session_of(words, context)}", words)
+    return await store(f"unqueued {session_of(context)}", words)
 
 
 @server.tool()
 @runtime.agent_turn(key=session_of)
-async def write(words: str, context: Context, *, turn: Turn) -> str:
+async def write(context: Context, words: str, *, turn: Turn) -> str:
     """Add words to the draft of this session, when its turn has come."""
     return await store(turn.key, words)
 

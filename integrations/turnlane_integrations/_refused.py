@@ -1,13 +1,13 @@
 """What becomes of words that a fence has refused: they are kept, and the error says where."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnlane import Transcripts, current_turn
 from turnlane.errors import TranscriptTakeover
 
-__all__ = ("refused",)
+__all__ = ("kind_of", "refused")
 
 
 async def refused(
@@ -48,3 +48,10 @@ async def refused(
         turn=None if turn is None else turn.id,
         salvaged=f"{session_id} in {salvage.store.where}" if kept else None,
     )
+
+
+def kind_of(seen: Sequence[bytes], now: Sequence[bytes]) -> str:
+    """Return how what was seen has become what is there now, as in `TranscriptTakeover`."""
+    if now[: len(seen)] == seen:
+        return "appended"
+    return "truncated" if seen[: len(now)] == now else "edited"

@@ -2,8 +2,6 @@
 
 import asyncio
 import inspect
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from support.example_output import example_output
 from support.rigs.agno import Scripted, agent_of, lines_of, said
 from support.rigs.contract import ScriptedModel, reply_to
 from turnlane import Coalesce, LaneMiddleware, Lanes, Runtime, Steer
@@ -380,17 +379,7 @@ class TestInterface:
 
 def test_the_example_shows_two_messages(tmp_path: Path) -> None:
     """The second knows the first; without lanes it does not."""
-    example = Path(__file__).parents[2] / "examples" / "integrations" / "agno_agents.py"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(example)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    assert example_output("agno_agents.py", directory=tmp_path) == [
         "Agent: 'my name is Ada' was answered knowing 0 messages before it",
         "Agent: 'who am I?' was answered knowing 0 messages before it",
         "LaneRunner: 'my name is Ada' was answered knowing 0 messages before it",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
@@ -127,6 +128,85 @@ async def test_what_this_turn_has_written_is_no_foreign_write(kind: Any, tmp_pat
         # agno orders runs of one second as it likes.
         assert {line.text for line in place.lines() if line.role == "user"} == {"one", "inner", "outer", "three"}
         assert await place.salvage.read("c") == ()
+
+
+@KINDS
+@pytest.mark.parametrize("through", ["the runner", "agno"])
+async def test_a_run_within_a_run_may_have_a_database_of_its_own(kind: Any, through: str, tmp_path: Path) -> None:
+    """The session has the same id in both; what is in one of them tells nothing of the other."""
+    (tmp_path / "other").mkdir()
+    place, other = Place(kind, tmp_path), Place(kind, tmp_path / "other")
+    async with Runtime() as runtime, place, other, place.salvage, other.salvage:
+        runner = LaneRunner(runtime)
+
+        async def ask(**_: Any) -> None:
+            if through == "agno":
+                await other.agent.arun("inner", session_id="c")
+            else:
+                await runner.arun(other.agent, "inner", session_id="c")
+
+        place.agent.pre_hooks = [ask]
+        for text in ("one", "two"):
+            await runner.arun(place.agent, text, session_id="c")
+        assert [line.text for line in place.lines() if line.role == "user"] == ["one", "two"]
+        assert [line.text for line in other.lines() if line.role == "user"] == ["inner", "inner"]
+        assert (*await place.salvage.read("c"), *await other.salvage.read("c")) == ()
+
+
+async def test_what_a_turn_stores_side_by_side_is_no_foreign_write(tmp_path: Path) -> None:
+    """As the steps of a `Parallel` whose agents have the database of the workflow; looks come between others."""
+
+    class Slow(AsyncSqliteDb):
+        """Whose every reading lets others go on until they have done what they can."""
+
+        async def get_session(self, *args: Any, **kwargs: Any) -> Any:
+            found = await super().get_session(*args, **kwargs)
+            for _ in range(next(delays)):
+                await asyncio.sleep(0)
+            return found
+
+    delays = cycle((0, 300, 0, 0, 100))
+    place = Place(Slow, tmp_path)
+    async with Runtime() as runtime, place, place.salvage:
+        runner = LaneRunner(runtime)
+        inner = [agent_of(Scripted(script=place.script), place.agent.db) for _ in range(2)]
+
+        async def ask(run_input: Any, **_: Any) -> None:
+            each = (agent.arun(f"inner {n}", session_id="c") for n, agent in enumerate(inner))
+            await asyncio.gather(*each)
+
+        await runner.arun(place.agent, "one", session_id="c")
+        place.agent.pre_hooks = [ask]
+        await runner.arun(place.agent, "two", session_id="c")
+        said = {line.text for line in place.lines() if line.role == "user"}
+        assert said == {"one", "inner 0", "inner 1", "two"}
+        assert await place.salvage.read("c") == ()
+
+
+async def test_a_store_that_is_cut_off_is_no_foreign_write(tmp_path: Path) -> None:
+    """What has been stored when the run is cancelled is the turn's own, for what agno stores after that."""
+
+    class Cut(AsyncSqliteDb):
+        """Whose runs are stored when those who store them do not know it yet."""
+
+        async def upsert_run(self, run: Any, session_id: str, *args: Any, **options: Any) -> None:
+            await super().upsert_run(run, session_id, *args, **options)
+            stored.set()
+            await asyncio.sleep(0)
+
+    stored = asyncio.Event()
+    place = Place(Cut, tmp_path)
+    async with Runtime() as runtime, place, place.salvage:
+        runner = LaneRunner(runtime)
+        await runner.arun(place.agent, "one", session_id="c")
+        stored.clear()
+        run = asyncio.create_task(runner.arun(place.agent, "two", session_id="c"))
+        await stored.wait()
+        run.cancel()
+        await asyncio.wait([run])
+        assert await place.salvage.read("c") == ()
+        await runner.arun(place.agent, "three", session_id="c")
+        assert [line.text for line in place.lines() if line.role == "user"][-1] == "three"
 
 
 async def test_runs_in_threads_are_fenced_too(tmp_path: Path) -> None:

@@ -1,23 +1,20 @@
 """`AgentOS`, the app that agno ships, as it is: what overlapping requests do, and what the middleware changes."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from agno.db.sqlite import SqliteDb
-from agno.os import AgentOS
 from agno.run.cancel import aget_active_runs
 
-from support.rigs.agno import Scripted, agent_of, lines_of
+from support.rigs.agno import lines_of
 from support.rigs.contract import ScriptedModel
 from support.rigs.judging import damage
 from support.server_loopback import uvicorn_serving
-from turnlane import LaneMiddleware, keys
+from support.shipped_agno import KEY, agent_in, app_of, ask
+from turnlane import LaneMiddleware
 
 HOW = pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
 
@@ -26,8 +23,8 @@ class Web:
     """The app, with what is stored by it."""
 
     def __init__(self, directory: Path, model: ScriptedModel) -> None:
-        self.agent = agent_of(Scripted(script=model), SqliteDb(db_file=f"{directory}/agno.db"))
-        self.app = AgentOS(agents=[self.agent], telemetry=False).get_app()
+        self.agent = agent_in(directory, model)
+        self.app = app_of(self.agent)
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[httpx.AsyncClient, None]:
@@ -37,18 +34,6 @@ class Web:
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
         ):
             yield client
-
-
-async def ask(client: httpx.AsyncClient, text: str, *, streaming: bool) -> str:
-    """Return the answer to a message, which is a multipart form."""
-    form = {"message": text, "session_id": "c", "stream": "true" if streaming else "false"}
-    response = await client.post("/agents/rig/runs", files={name: (None, value) for name, value in form.items()})
-    assert response.status_code == 200, response.text
-    if not streaming:
-        return str(response.json()["content"])
-    lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: ")]
-    events: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return "".join(event["content"] for event in events if event["event"] == "RunContent")
 
 
 @HOW
@@ -67,7 +52,7 @@ async def test_as_it_is_the_second_message_is_not_told_of_the_first(streaming: b
 async def test_behind_the_middleware_every_turn_is_whole(streaming: bool, tmp_path: Path, seed: int) -> None:
     """One line on the app as it is."""
     web = Web(tmp_path, ScriptedModel(seed=seed))
-    web.app.add_middleware(LaneMiddleware, key=keys.agent_os(), trusted_keys=True)
+    web.app.add_middleware(LaneMiddleware, key=KEY, trusted_keys=True)
     sent = ["one", "two", "three", "four"]
     async with web.client() as client:
         answers = await asyncio.gather(*(ask(client, text, streaming=streaming) for text in sent))
@@ -78,7 +63,7 @@ async def test_a_run_is_cancelled_while_it_has_its_lane(tmp_path: Path) -> None:
     """The request that cancels a run names it in its path and no session, and so waits for nobody."""
     model = ScriptedModel()
     web = Web(tmp_path, model)
-    web.app.add_middleware(LaneMiddleware, key=keys.agent_os(), trusted_keys=True)
+    web.app.add_middleware(LaneMiddleware, key=KEY, trusted_keys=True)
     async with web.client() as client:
         running = asyncio.create_task(ask(client, "hold this", streaming=False))
         await model.entered["hold this"].wait()

@@ -2,8 +2,6 @@
 
 import asyncio
 import inspect
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
@@ -19,6 +17,7 @@ from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel
 
 import turnlane_integrations.fastapi as integration
+from support.example_output import example_output
 from support.server_staged import Stage
 from turnlane import Coalesce, LaneMiddleware, Lanes, Runtime, Steer, Turn, errors, keys
 from turnlane.asgi import refuse
@@ -396,11 +395,6 @@ def test_fastapi_is_as_this_integration_knows_it() -> None:
     assert hasattr(fastapi.Request, "receive"), "requests have no `receive` any more"
 
 
-def test_the_example_shows_it() -> None:
+def test_the_example_shows_it(tmp_path: Path) -> None:
     """By itself, with warnings as errors."""
-    path = Path(__file__).resolve().parents[2] / "examples/integrations/fastapi_routes.py"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(path)], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "turns one after the other: yes"
+    assert example_output("fastapi_routes.py", directory=tmp_path)[-1] == "turns one after the other: yes"

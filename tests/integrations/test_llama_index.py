@@ -179,6 +179,17 @@ async def test_what_a_run_writes_itself_is_its_own(bench: Bench) -> None:
     assert await bench.kept("c") == await bench.kept("d") == []
 
 
+async def test_what_a_run_stores_side_by_side_is_its_own(bench: Bench) -> None:
+    """As tools do that are called at once: each look comes before what the others have stored."""
+    fenced = FencedChatStore(bench.store, salvage=bench.salvage)
+    await fenced.add_message("c", ChatMessage("one"))
+    said = [ChatMessage(text) for text in ("two", "three", "four")]
+    await asyncio.gather(*(fenced.add_message("c", each) for each in said), fenced.get_messages("c"))
+    await fenced.add_message("c", ChatMessage("five"))
+    assert {line.text for line in await bench.history("c")} == {"one", "two", "three", "four", "five"}
+    assert await bench.kept("c") == []
+
+
 async def test_a_foreign_message_in_the_moment_of_storing_is_found_by_the_next_write(bench: Bench) -> None:
     """It is not taken for seen."""
     fenced = FencedChatStore(bench.store, salvage=bench.salvage)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mcp
 import pytest
 from mcp import ClientSession
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from support.example_output import example_output
@@ -35,10 +36,13 @@ pytestmark = [
 NEW = hasattr(mcp, "Client")  # since mcp 2
 
 
-def session_of(words: str, context: Context) -> str | None:
+def session_of(context: Context, *_: object) -> str | None:
     """As in the example."""
     request = context.request_context.request
-    return "stdio" if request is None else request.headers.get("mcp-session-id")
+    if request is None:
+        return "stdio"
+    session: str | None = request.headers.get("mcp-session-id") or request.query_params.get("session_id")
+    return session
 
 
 class Served:
@@ -52,9 +56,10 @@ class Served:
         self.queued: asyncio.Queue[TurnQueued] = asyncio.Queue()
         self.runtime.hooks.on(TurnQueued, self.queued.put_nowait)
         self.server = MCPServer("served", log_level="WARNING")
-        self.server.tool()(self.runtime.agent_turn(key=session_of)(self.say))
+        for tool in (self.say, self.recall):
+            self.server.tool()(self.runtime.agent_turn(key=session_of)(tool))
 
-    async def say(self, words: str, context: Context, *, turn: Turn) -> str:
+    async def say(self, context: Context, words: str, *, turn: Turn) -> str:
         """Say something."""
         self.said.append(words)
         self.entered.set()
@@ -62,13 +67,18 @@ class Served:
             await self.go.wait()
         return f"{words} in {turn.key}"
 
+    async def recall(self, context: Context, *, turn: Turn) -> str:
+        """Tell what was said; it has other arguments."""
+        return f"{self.said} in {turn.key}"
+
 
 @asynccontextmanager
-async def served() -> AsyncGenerator[tuple[Served, str], None]:
+async def served(path: str = "/mcp") -> AsyncGenerator[tuple[Served, str], None]:
     """Serve the tool over loopback, for the block; yields its address too."""
     found = Served()
-    async with found.runtime, uvicorn_serving(found.server.streamable_http_app()) as port:
-        yield found, f"http://127.0.0.1:{port}/mcp"
+    app = found.server.sse_app() if path == "/sse" else found.server.streamable_http_app()
+    async with found.runtime, uvicorn_serving(app) as port:
+        yield found, f"http://127.0.0.1:{port}{path}"
         assert found.runtime.lanes.statistics().lanes == 0
 
 
@@ -76,7 +86,8 @@ async def served() -> AsyncGenerator[tuple[Served, str], None]:
 async def client_of(url: str) -> AsyncGenerator[ClientSession, None]:
     """Open a session, for the block."""
     async with AsyncExitStack() as stack:
-        streams: Any = await stack.enter_async_context(streamable_http_client(url))
+        transport: Any = sse_client(url) if url.endswith("/sse") else streamable_http_client(url)
+        streams: Any = await stack.enter_async_context(transport)
         client = await stack.enter_async_context(ClientSession(streams[0], streams[1]))
         await client.initialize()
         yield client
@@ -87,10 +98,11 @@ async def say(client: Any, words: str) -> str:
     return str(result.content[0].text)
 
 
-async def test_calls_of_one_session_run_in_their_order() -> None:
+@pytest.mark.parametrize("path", ["/mcp", "/sse"])
+async def test_calls_of_one_session_run_in_their_order(path: str) -> None:
     """A call of another session does not wait for them; `turn` is no argument that clients see."""
-    async with served() as (found, url), client_of(url) as ada, client_of(url) as bob:
-        (tool,) = (await ada.list_tools()).tools
+    async with served(path) as (found, url), client_of(url) as ada, client_of(url) as bob:
+        tool = next(tool for tool in (await ada.list_tools()).tools if tool.name == "say")
         schema: Any = getattr(tool, "input_schema", None) or getattr(tool, "inputSchema", None)
         assert set(schema["properties"]) == {"words"}
         asked = [asyncio.create_task(say(ada, "hold"))]
@@ -106,6 +118,19 @@ async def test_calls_of_one_session_run_in_their_order() -> None:
         sessions = [answer.partition(" in ")[2] for answer in (*answers, other)]
         assert len(set(sessions[:3])) == 1
         assert sessions[3] != sessions[0]
+
+
+async def test_tools_with_other_arguments_share_the_lane() -> None:
+    """One key is enough for them; what is asked for while another tool runs waits for it."""
+    async with served() as (found, url), client_of(url) as client:
+        first = asyncio.create_task(say(client, "hold"))
+        await found.entered.wait()
+        second = asyncio.create_task(client.call_tool("recall", {}))
+        await found.queued.get()
+        assert not second.done()
+        found.go.set()
+        answer: Any = (await second).content[0]
+        assert answer.text == f"['hold'] in {(await first).partition(' in ')[2]}"
 
 
 @pytest.mark.skipif(not NEW, reason="before mcp 2 clients tell nobody that they have given up")

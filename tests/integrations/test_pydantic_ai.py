@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -34,6 +33,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from support.conversations import said, store_in, tamper, texts, turn_of
+from support.example_output import example_output
 from support.rigs import ScriptedModel
 from support.rigs.pydantic_ai import scripted
 from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Runtime, Steer, Transcripts, current_turn, keys
@@ -48,8 +48,6 @@ from turnlane.errors import (
 from turnlane.hooks import TurnQueued
 from turnlane.testing import AsgiDriver
 from turnlane_integrations.pydantic_ai import LaneAgent, TranscriptConversationStore, conversation_turn
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "integrations" / "pydantic_ai_turns.py"
 
 
 @dataclass
@@ -467,20 +465,8 @@ def test_without_pydantic_ai_it_says_what_to_install(module: str) -> None:
 
 def test_the_example_shows_what_it_says(tmp_path: Path) -> None:
     """Two messages of one conversation overlap: without turns one is refused after its answer, with them none is."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLE)],
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert list(tmp_path.iterdir()) == [], "an example leaves nothing behind"
-    assert len(EXAMPLE.read_text().splitlines()) < 80
     model = ["  the model is called: my name is Ada", "  the model is called: who am I?"]
-    lines = done.stdout.splitlines()
+    lines = example_output("pydantic_ai_turns.py", directory=tmp_path)
     alone = lines[lines.index("without turns:") + 1 : lines.index("in turns:")]
     assert alone[:2] == model
     assert sorted(line.count("not saved") for line in alone[2:]) == [0, 1]

@@ -1,6 +1,7 @@
 """Agents of pydantic-ai that take turns in threads: `run_sync`, which does its work in the event loop of the lanes."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,6 +44,12 @@ async def test_a_thread_takes_its_turn_in_the_loop_of_the_lanes(tmp_path: Path) 
         agent.run_sync("four", conversation_id="c")
 
 
+async def test_in_an_event_loop_it_is_refused_before_the_lanes_are_used(tmp_path: Path) -> None:
+    """And says what to await, as later."""
+    with pytest.raises(NotConfigured, match="await run"):
+        agent_of(ScriptedModel(), Runtime(), tmp_path).run_sync("one", conversation_id="c")
+
+
 @pytest.mark.parametrize("lanes", ["memory://", "file://{}/lanes"], ids=["memory", "file"])
 def test_threads_without_a_loop_take_turns(lanes: str, tmp_path: Path) -> None:
     """They have one together, which ends with the agent."""
@@ -54,6 +61,28 @@ def test_threads_without_a_loop_take_turns(lanes: str, tmp_path: Path) -> None:
     assert agent.run_sync("four", conversation_id="c").output == "re four after 3"
     assert agent.name == "agent"
     agent.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["run_sync", "run_stream_sync"])
+def test_a_program_without_a_loop_has_let_its_lane_go(streamed: bool, lend: Callable[[], str], tmp_path: Path) -> None:
+    """Nothing is left to be told to the engine in an event loop that does not run any more; and threads have turns."""
+    lanes = lend()
+    agent = agent_of(ScriptedModel(), Runtime(lanes=lanes), tmp_path)
+
+    async def as_another_process() -> None:
+        async with Runtime(lanes=lanes) as other, other.turn("c", policy="reject"):
+            pass
+
+    with asyncio.Runner() as runner, ThreadPoolExecutor(1) as threads:
+        asyncio.set_event_loop(runner.get_loop())  # which is what pydantic-ai runs, and the runner ends
+        if streamed:
+            with agent.run_stream_sync("one", conversation_id="c") as result:
+                assert result.get_output() == "re one after 0"
+        else:
+            assert agent.run_sync("one", conversation_id="c").output == "re one after 0"
+        threads.submit(asyncio.run, as_another_process()).result()
+        assert threads.submit(agent.run_sync, "two", conversation_id="c").result().output == "re two after 1"
+        agent.close()
 
 
 async def test_an_endpoint_that_is_not_async_goes_on_in_the_turn_of_its_request(tmp_path: Path) -> None:

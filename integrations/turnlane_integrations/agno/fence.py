@@ -4,7 +4,9 @@ from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
 
 from turnlane import Transcripts
-from turnlane_integrations.agno.guard import Guard, Sight, guard_of
+from turnlane.settled import settled
+from turnlane_integrations.agno.guard import Guard, Sight
+from turnlane_integrations.agno.guards import guard_of
 
 __all__ = ("fenced_db",)
 
@@ -40,13 +42,16 @@ def fenced_db(db: D, *, salvage: Transcripts) -> D:
 class _Called:
     """What a database does whose methods are not asynchronous."""
 
+    id: str
     _turnlane_salvage: Transcripts
 
     def get_session(self, session_id: str, *args: Any, **options: Any) -> Any:
-        guard = guard_of(session_id)
+        guard = guard_of(session_id, self.id)
         if guard is not None and not guard.knows:
-            guard.how = _whole(args, options)
-            guard.see(self._now(guard))
+            with guard.storing_in_threads:
+                if not guard.knows:
+                    guard.how = _whole(args, options)
+                    guard.see(self._now(guard))
         return cast("Any", super()).get_session(session_id, *args, **options)
 
     def upsert_session(self, session: Any, *args: Any, **options: Any) -> Any:
@@ -56,13 +61,14 @@ class _Called:
         return self._stored("upsert_run", session_id, run, session_id, *args, **options)
 
     def _stored(self, method: str, of: str, *args: Any, **options: Any) -> Any:
-        store, guard = getattr(cast("Any", super()), method), guard_of(of)
+        store, guard = getattr(cast("Any", super()), method), guard_of(of, self.id)
         if guard is None:
             return store(*args, **options)
-        guard.require(self._now(guard), _words(method, args[0]), self._turnlane_salvage)
-        found = store(*args, **options)
-        guard.see(self._now(guard))
-        return found
+        with guard.storing_in_threads:
+            guard.require(self._now(guard), _words(method, args[0]), self._turnlane_salvage)
+            found = store(*args, **options)
+            guard.see(self._now(guard))
+            return found
 
     def _now(self, guard: Guard) -> Sight | None:
         return Sight.of(cast("Any", super()).get_session(guard.session_id, **guard.how, deserialize=False))
@@ -71,13 +77,16 @@ class _Called:
 class _Awaited:
     """The same of one whose methods are."""
 
+    id: str
     _turnlane_salvage: Transcripts
 
     async def get_session(self, session_id: str, *args: Any, **options: Any) -> Any:
-        guard = guard_of(session_id)
+        guard = guard_of(session_id, self.id)
         if guard is not None and not guard.knows:
             guard.how = _whole(args, options)
-            guard.see(await self._now(guard))
+            sight = await self._now(guard)
+            if not guard.knows:  # else another run of the turn has read, and perhaps stored, since
+                guard.see(sight)
         return await cast("Any", super()).get_session(session_id, *args, **options)
 
     async def upsert_session(self, session: Any, *args: Any, **options: Any) -> Any:
@@ -87,13 +96,18 @@ class _Awaited:
         return await self._stored("upsert_run", session_id, run, session_id, *args, **options)
 
     async def _stored(self, method: str, of: str, *args: Any, **options: Any) -> Any:
-        store, guard = getattr(cast("Any", super()), method), guard_of(of)
+        store, guard = getattr(cast("Any", super()), method), guard_of(of, self.id)
         if guard is None:
             return await store(*args, **options)
-        guard.require(await self._now(guard), _words(method, args[0]), self._turnlane_salvage)
-        found = await store(*args, **options)
-        guard.see(await self._now(guard))
-        return found
+
+        async def step() -> Any:
+            async with guard.storing:
+                guard.require(await self._now(guard), _words(method, args[0]), self._turnlane_salvage)
+                found = await store(*args, **options)
+                guard.see(await self._now(guard))
+                return found
+
+        return await settled(step())  # a run that is cancelled stores more, and has to know what it has stored
 
     async def _now(self, guard: Guard) -> Sight | None:
         return Sight.of(await cast("Any", super()).get_session(guard.session_id, **guard.how, deserialize=False))

@@ -1,19 +1,18 @@
-"""`Guard`: what one turn has seen of its session in a database of agno, and what it was refused to store."""
+"""`Guard`: what a turn has seen of its session in one database of agno, and what it was refused to store."""
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, cast
 
 from turnlane import Transcripts
 from turnlane.errors import TranscriptTakeover
-from turnlane.settled import settled
 from turnlane_integrations._refused import refused
 
-__all__ = ("Guard", "SessionChanged", "guard_of", "guarded")
+__all__ = ("Guard", "SessionChanged", "Sight")
 
 
 class SessionChanged(Exception):
@@ -38,10 +37,11 @@ class Sight:
 
 
 class Guard:
-    """What a turn knows of its session.
+    """What a turn knows of its session in one database.
 
     Mutable: `knows` and `seen`, from the first read on; `how`, which reads it again as it was read; the rest once it
-    was refused to store something; `over`, when the turn has ended.
+    was refused to store something. `storing` and `storing_in_threads` are held from a look to the next: what a turn
+    does side by side, as the steps of a `Parallel`, is no foreign write.
 
     Args:
         session_id: of the session.
@@ -52,7 +52,8 @@ class Guard:
         self.knows: bool = False
         self.seen: Sight | None = None
         self.how: dict[str, Any] = {}
-        self.over: bool = False
+        self.storing: asyncio.Lock = asyncio.Lock()
+        self.storing_in_threads: threading.RLock = threading.RLock()  # storing may read
         self._found: Sight | None = None
         self._refused = False
         self._words: list[dict[str, Any]] = []
@@ -90,47 +91,6 @@ class Guard:
             found=_named(self._found),
             phase="append",
         )
-
-
-_guard: ContextVar[Guard | None] = ContextVar("turnlane_agno_guard", default=None)
-
-
-def guard_of(session_id: str) -> Guard | None:
-    """Return the guard of the turn this runs in; None where it runs in none, or in that of another session."""
-    guard = _guard.get()
-    return guard if guard is not None and guard.session_id == session_id and not guard.over else None
-
-
-@asynccontextmanager
-async def guarded(session_id: str) -> AsyncGenerator[None, None]:
-    """Know for the block what it has seen of a session; one within another of the same session shares what it knows.
-
-    Raises:
-        TranscriptTakeover: somebody else has changed the session, and something could not be stored for that.
-    """
-    before = _guard.get()
-    if guard_of(session_id) is not None:
-        yield
-        return
-    guard = Guard(session_id)
-    _guard.set(guard)
-    try:
-        yield
-    except Exception as error:
-        takeover = await guard.takeover()
-        if takeover is None:
-            raise
-        raise takeover from error
-    except BaseException:  # a cancellation, or the end of a stream
-        await settled(guard.takeover())
-        raise
-    else:
-        takeover = await guard.takeover()
-        if takeover is not None:
-            raise takeover
-    finally:
-        guard.over = True
-        _guard.set(before)
 
 
 def _kind(seen: Sight | None, found: Sight | None) -> str:

@@ -10,7 +10,7 @@ from turnlane import Runtime
 from turnlane.policies import Policy
 from turnlane_integrations._blocking import Blocking, Stay
 from turnlane_integrations._policies import one_by_one
-from turnlane_integrations.agno.guard import guarded
+from turnlane_integrations.agno.guards import guarded
 from turnlane_integrations.agno.runs import Component, options_of, streamed, whole
 
 __all__ = ("LaneRunner",)

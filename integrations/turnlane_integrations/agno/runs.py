@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from turnlane.errors import SessionKeyInvalid, SessionKeyRequired
 from turnlane.settled import settled
-from turnlane_integrations.agno.guard import guarded
+from turnlane_integrations.agno.guards import guarded
 
 __all__ = ("Component", "options_of", "streamed", "whole")
 

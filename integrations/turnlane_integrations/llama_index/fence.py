@@ -1,5 +1,6 @@
 """`FencedChatStore`: any chat store of llama-index, which refuses to store behind what somebody else has written."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -9,7 +10,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
 
 from turnlane import Transcripts
-from turnlane_integrations._refused import refused
+from turnlane_integrations._refused import kind_of, refused
 
 __all__ = ("FencedChatStore",)
 
@@ -27,8 +28,8 @@ class FencedChatStore(AsyncDBChatStore):
     salvage.
 
     Not guaranteed: that a write in the very moment between that look and the storing is found before the next one, if
-    there is a next one; runs through a
-    `LaneRunner` leave no such moment to each other. Nor anything of archived messages, or of what memory blocks keep.
+    there is a next one; runs through a `LaneRunner` leave no such moment to each other. Nor anything of archived
+    messages, or of what memory blocks keep.
 
     Args:
         store: where the messages are. Make one wrapper for each run: it knows what that run has seen.
@@ -38,6 +39,7 @@ class FencedChatStore(AsyncDBChatStore):
     _store: AsyncDBChatStore = PrivateAttr()
     _salvage: Transcripts = PrivateAttr()
     _seen: dict[str, Digests] = PrivateAttr(default_factory=dict)
+    _one_at_a_time: asyncio.Lock = PrivateAttr(default_factory=asyncio.Lock)  # what a run does side by side is its own
 
     def __init__(self, store: AsyncDBChatStore, *, salvage: Transcripts) -> None:
         super().__init__()
@@ -52,10 +54,12 @@ class FencedChatStore(AsyncDBChatStore):
         offset: int | None = None,
     ) -> list[ChatMessage]:
         """Return messages; those that are active, and all of them, are remembered."""
-        found = await self._store.get_messages(key, status, limit, offset)
-        if status is MessageStatus.ACTIVE and limit is None and offset is None:
+        if status is not MessageStatus.ACTIVE or limit is not None or offset is not None:
+            return await self._store.get_messages(key, status, limit, offset)
+        async with self._one_at_a_time:
+            found = await self._store.get_messages(key, status)
             self._seen[key] = _digests(found)
-        return found
+            return found
 
     async def count_messages(self, key: str, status: MessageStatus | None = MessageStatus.ACTIVE) -> int:
         """Return how many there are."""
@@ -114,21 +118,22 @@ class FencedChatStore(AsyncDBChatStore):
 
         Where it `grows` by the messages alone, more than that is somebody else's, which the next write finds.
         """
-        seen, now = self._seen.get(key), await self._now(key)
-        if seen is not None and seen != now:
-            raise await refused(
-                self._salvage,
-                key,
-                ({"message": message.model_dump(mode="json")} for message in messages),
-                where=f"conversation {key!r}",
-                kind="appended" if now[: len(seen)] == seen else "truncated" if seen[: len(now)] == now else "edited",
-                expected=f"{len(seen)} messages",
-                found=f"{len(now)} messages",
-                phase="append",
-            )
-        yield
-        then = await self._now(key)
-        self._seen[key] = then[: len(now) + len(messages)] if grows else then
+        async with self._one_at_a_time:
+            seen, now = self._seen.get(key), await self._now(key)
+            if seen is not None and seen != now:
+                raise await refused(
+                    self._salvage,
+                    key,
+                    ({"message": message.model_dump(mode="json")} for message in messages),
+                    where=f"conversation {key!r}",
+                    kind=kind_of(seen, now),
+                    expected=f"{len(seen)} messages",
+                    found=f"{len(now)} messages",
+                    phase="append",
+                )
+            yield
+            then = await self._now(key)
+            self._seen[key] = then[: len(now) + len(messages)] if grows else then
 
     async def _now(self, key: str) -> Digests:
         return _digests(await self._store.get_messages(key, MessageStatus.ACTIVE))

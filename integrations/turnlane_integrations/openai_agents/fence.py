@@ -13,7 +13,7 @@ from agents.memory import is_openai_responses_compaction_aware_session
 
 from turnlane import Transcripts, Turn
 from turnlane.transcripts.working import to_its_end
-from turnlane_integrations._refused import refused
+from turnlane_integrations._refused import kind_of, refused
 
 __all__ = ("FencedSession",)
 
@@ -142,7 +142,7 @@ class FencedSession:
             self.session_id,
             ({"item": item} for item in items),
             where=f"session {self.session_id!r}",
-            kind="appended" if now[: len(seen)] == seen else "truncated" if seen[: len(now)] == now else "edited",
+            kind=kind_of(seen, now),
             expected=f"{len(seen)} items",
             found=f"{len(now)} items",
             phase=phase,

@@ -1,24 +1,20 @@
 """`LaneAgent`: an agent whose runs load and save their conversation, one run of a conversation at a time."""
 
-import inspect
-import threading
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from typing import Any, TypeVar, overload
 
-from pydantic_ai.agent import AbstractAgent, AgentRun, AgentRunResult, WrapperAgent
+from pydantic_ai.agent import AbstractAgent, AgentRun
 from pydantic_ai.conversation_store import ConversationStore
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.output import OutputDataT, OutputSpec
-from pydantic_ai.result import StreamedRunResult, StreamedRunResultSync
+from pydantic_ai.result import StreamedRunResult
 from pydantic_ai.tools import AgentDepsT
 
 from turnlane import Runtime
-from turnlane.errors import NotConfigured
 from turnlane.policies import Policy
-from turnlane_integrations._blocking import Blocking
 from turnlane_integrations._policies import one_by_one
+from turnlane_integrations.pydantic_ai.sync_runs import SyncRuns, is_alone
 from turnlane_integrations.pydantic_ai.turn import ConversationTurn, conversation_turn
 
 __all__ = ("LaneAgent",)
@@ -26,7 +22,7 @@ __all__ = ("LaneAgent",)
 T = TypeVar("T")
 
 
-class LaneAgent(WrapperAgent[AgentDepsT, OutputDataT]):
+class LaneAgent(SyncRuns[AgentDepsT, OutputDataT]):
     """Wraps an agent: `agent.run(text, conversation_id=...)`, and each other way to run it, is a `conversation_turn`.
 
     `run`, `run_sync`, `run_stream`, `run_stream_sync`, `run_stream_events` and `iter` take their arguments as before;
@@ -62,61 +58,11 @@ class LaneAgent(WrapperAgent[AgentDepsT, OutputDataT]):
         policy: Policy | str | None = None,
         turn_timeout: float | None = None,
     ) -> None:
-        super().__init__(wrapped)
-        self._runtime = runtime
+        super().__init__(wrapped, runtime)
         self._store = store
         self._scope = scope
         self._policy = one_by_one(runtime, policy)
         self._turn_timeout = turn_timeout
-        self._blocking = Blocking(runtime)
-
-    @overload
-    def run_sync(self, *args: Any, output_type: None = None, **options: Any) -> AgentRunResult[OutputDataT]: ...
-
-    @overload
-    def run_sync(self, *args: Any, output_type: OutputSpec[T], **options: Any) -> AgentRunResult[T]: ...
-
-    def run_sync(self, *args: Any, **options: Any) -> AgentRunResult[Any]:
-        """Do what `Agent.run_sync` does; in threads, or where the lanes are in use, in the event loop of the lanes.
-
-        Raises:
-            NotConfigured: called in the event loop of the lanes, which it would stop.
-            ValueError, SessionKeyRequired, ConversationConflict, LaneError, TranscriptError: as `iter`.
-        """
-        if threading.current_thread() is threading.main_thread() and not self._is_elsewhere():
-            return super().run_sync(*args, **options)
-        if options.pop("infer_name", True) and self.name is None:
-            self._infer_name(inspect.currentframe())
-        run = partial(self._one, *args, **options, infer_name=False)
-        (result,) = self._blocking.iterate(run, instead="run")
-        return result
-
-    @overload
-    def run_stream_sync(
-        self, *args: Any, output_type: None = None, **options: Any
-    ) -> StreamedRunResultSync[AgentDepsT, OutputDataT]: ...
-
-    @overload
-    def run_stream_sync(
-        self, *args: Any, output_type: OutputSpec[T], **options: Any
-    ) -> StreamedRunResultSync[AgentDepsT, T]: ...
-
-    def run_stream_sync(self, *args: Any, **options: Any) -> StreamedRunResultSync[AgentDepsT, Any]:
-        """Do what `Agent.run_stream_sync` does, in an event loop of its own thread.
-
-        Raises:
-            NotConfigured: the lanes are used in another one, as in a server.
-            ValueError, SessionKeyRequired, ConversationConflict, LaneError, TranscriptError: as `iter`.
-        """
-        if self._is_elsewhere():
-            raise NotConfigured(
-                "run_stream_sync is not for programs whose lanes are in an event loop: await run_stream"
-            )
-        return super().run_stream_sync(*args, **options)
-
-    def close(self) -> None:
-        """End the thread that `run_sync` has made, if it has."""
-        self._blocking.close()
 
     @overload
     def iter(
@@ -169,27 +115,23 @@ class LaneAgent(WrapperAgent[AgentDepsT, OutputDataT]):
                 return
             await turn.save(streamed)
 
-    async def _one(self, *args: Any, **options: Any) -> AsyncGenerator[AgentRunResult[Any], None]:
-        yield await self.run(*args, **options)
-
-    def _is_elsewhere(self) -> bool:
-        """Tell whether the lanes are used in an event loop that runs, which is not the one of a call that waits."""
-        try:
-            return self._runtime.lanes.gate.loop.is_running()
-        except NotConfigured:  # lanes that were never used
-            return False
-
-    def _turn(self, options: dict[str, Any]) -> AbstractAsyncContextManager[ConversationTurn]:
-        """Return the turn of a run, and take out of its options what names it."""
+    @asynccontextmanager
+    async def _turn(self, options: dict[str, Any]) -> AsyncGenerator[ConversationTurn, None]:
+        """Be in the turn of a run, and take out of its options what names it."""
         for name in ("conversation", "message_history"):
             if options.pop(name, None) is not None:
                 raise ValueError(f"{name}= is loaded from the store when the turn has come: give conversation_id=")
         conversation_id: str | None = options.pop("conversation_id", None)
-        return conversation_turn(
-            self._runtime,
-            self._store,
-            conversation_id,
-            scope=self._scope,
-            policy=self._policy,
-            turn_timeout=self._turn_timeout,
-        )
+        try:
+            async with conversation_turn(
+                self._runtime,
+                self._store,
+                conversation_id,
+                scope=self._scope,
+                policy=self._policy,
+                turn_timeout=self._turn_timeout,
+            ) as turn:
+                yield turn
+        finally:
+            if is_alone():
+                await self._runtime.lanes.gate.settled()
