@@ -148,7 +148,7 @@ async def test_notes_that_were_missed_are_found_when_the_connection_is_back(url:
 
 async def test_what_was_not_sent_was_not_done_and_what_was_may_have_been(url: str, proxy: FaultProxy) -> None:
     """Which the errors tell apart, in bounded time."""
-    async with engines(through(proxy, url), 1, timeout=0.5) as (a,):
+    async with engines(through(proxy, url), 1, timeout=2) as (a,):
         proxy.arm(Fault(direction="down", action="swallow"), at=at("acquire"), again=True)
         with pytest.raises(OutcomeUnknown, match="acquire a lane"):
             await a.ask()
@@ -156,7 +156,7 @@ async def test_what_was_not_sent_was_not_done_and_what_was_may_have_been(url: st
         proxy.refuse(True)
         proxy.reset_all()
         await a.engine.aclose()
-    async with engines(url, 1, timeout=0.5) as (b,):
+    async with engines(url, 1, timeout=2) as (b,):
         client = cast("Any", b.engine)._client
         cast("Any", b.engine)._ask._client = type(client)(address_in(through(proxy, url)), timeout=0.5)
         with pytest.raises(EngineUnavailable, match="could not acquire a lane"):

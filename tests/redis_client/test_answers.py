@@ -1,11 +1,21 @@
 """What a server that refuses has said, whichever version of it words it how."""
 
+from typing import Any
+
 import pytest
 
 from support.redis_servers import key_prefix, redis_server
 from turnlane.redis import RedisClient, Refused, Script, Unreachable, address_in
 
 REFUSES = Script("refuses", "return redis.error_reply(ARGV[1])", "0" * 40)
+REFUSES_TWICE = Script(
+    "refuses_twice",
+    """
+    local asked = redis.call('INCR', KEYS[1])
+    return asked < 3 and redis.error_reply(ARGV[1]) or asked
+    """,
+    "1" * 40,
+)
 IN_SCRIPT = "ERR Error running script (call to f_0f): @user_script:16: "
 OF_REDIS_6 = IN_SCRIPT + "@user_script: 16: "
 
@@ -36,9 +46,26 @@ async def test_a_refusal_has_its_code(said: str, code: str) -> None:
 
 @pytest.mark.parametrize("before", ["", OF_REDIS_6 + "-"], ids=["plain", "in a script"])
 async def test_what_another_server_may_do_is_asked_again(before: str) -> None:
-    """Until the time is over: nothing was done."""
-    client = RedisClient(address_in(redis_server()), timeout=0.3)
+    """Until it is done."""
+    client = RedisClient(address_in(redis_server()), timeout=30)
+    with key_prefix() as prefix:
+        told = before + "READONLY You can't write against a replica."
+        assert await client.run(REFUSES_TWICE, (f"{{{prefix}}}:k",), (told,)) == 3
+    await client.aclose()
+
+
+async def test_what_is_refused_until_the_time_is_over_was_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt had the time to find that out, the last too."""
+    client, patience = RedisClient(address_in(redis_server()), timeout=3), list[float]()
+    tried = client._tried  # pyright: ignore[reportPrivateUsage]
+
+    async def recorded(*arguments: Any) -> object:
+        patience.append(arguments[-1])
+        return await tried(*arguments)
+
+    monkeypatch.setattr(client, "_tried", recorded)
     with key_prefix() as prefix, pytest.raises(Unreachable, match="READONLY") as caught:
-        await client.run(REFUSES, (f"{{{prefix}}}:k",), (before + "READONLY You can't write against a replica.",))
+        await client.run(REFUSES, (f"{{{prefix}}}:k",), ("READONLY You can't write against a replica.",))
     assert not caught.value.sent
+    assert (patience[0], min(patience) >= 1 / 3) == (1, True)
     await client.aclose()

@@ -89,7 +89,7 @@ async def test_a_refused_connection_is_never_sent(tmp_path: Path) -> None:
 
 async def test_a_server_that_stands_still_may_have_got_it(server: RedisServer) -> None:
     """No answer in time: sent. What was sent is done when the server goes on."""
-    client = client_of(server, timeout=0.3)
+    client = client_of(server, timeout=2)
     assert await client.command("INCR", "k") == 1
     with server.stopped():
         async with asyncio.timeout(5):
@@ -143,7 +143,7 @@ async def test_a_connection_that_broke_unused_is_made_again(proxy: FaultProxy) -
 
 async def test_a_connection_the_server_has_closed_is_sent_nothing(server: RedisServer) -> None:
     """Also where the command is begun in no task; who asked is not told that it may have been done."""
-    client, loop = client_of(server, timeout=0.3), asyncio.get_running_loop()
+    client, loop = client_of(server, timeout=2), asyncio.get_running_loop()
     await client.command("GET", "k")
     connections: Any = client._loops[loop].connections  # pyright: ignore[reportPrivateUsage]
     [[wire]] = connections._idle.values()

@@ -25,6 +25,7 @@ __all__ = ("RedisClient",)
 # What a server says that did not do the command and may do it soon, or another server may.
 NOT_NOW = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"})
 ATTEMPTS = 3
+LEAST = 1 / 9  # of the time: an attempt that has less finds out nothing, and leaves open whether it was done
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.25
 
@@ -81,7 +82,8 @@ class RedisClient:
 
     Args:
         address: of the server.
-        timeout: seconds an operation may take, with all its attempts, each of which has a third of them.
+        timeout: seconds an operation may take, with all its attempts, each of which has a third of them, the last at
+            least a ninth.
         most: connections at a time, for each event loop; who finds none waits, within `timeout`.
 
     Raises:
@@ -181,11 +183,12 @@ class RedisClient:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         attempt = Attempt()
+        most, least = self._timeout / ATTEMPTS, self._timeout * LEAST
         pause = FIRST_PAUSE
         reason: Exception | None = None
         while True:
             try:
-                return await self._tried(loop, command, attempt, min(self._timeout / ATTEMPTS, deadline - loop.time()))
+                return await self._tried(loop, command, attempt, min(most, max(deadline - loop.time(), least)))
             except Refused as refused:
                 if refused.code not in NOT_NOW:
                     if attempt.unanswered:
@@ -197,7 +200,7 @@ class RedisClient:
             except Lost as error:
                 # The last attempt may have had no time to find out what is wrong.
                 reason = reason if reason is not None and isinstance(error, Late) else error
-            if loop.time() + pause >= deadline:
+            if loop.time() + pause + least >= deadline:
                 text = f"no answer within {self._timeout:g} s: {reason}"
                 raise Unreachable(text, sent=attempt.unanswered > 0) from reason.__cause__
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  many must not come back at once
