@@ -16,6 +16,7 @@ from turnlane import Enqueue, Lanes
 from turnlane.engines.postgresql import PostgresqlEngine
 from turnlane.engines.redis import RedisEngine
 from turnlane.errors import EngineUnavailable, WaitTimeout
+from turnlane.postgresql import functions
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -98,11 +99,12 @@ async def within(seconds: float) -> AsyncGenerator[None, None]:
 
 
 @pytest.mark.parametrize("outage", ["refused", "unanswered"])
-async def test_at_the_start_a_turn_is_refused(place: Place, outage: str) -> None:
+async def test_at_the_start_a_turn_is_refused(place: Place, outage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as it was tried for a while; nothing runs without its lane."""
     place.begin(outage)
+    opening = 4.0  # seconds PostgreSQL has to make its tables
+    monkeypatch.setattr(functions, "TO_OPEN", opening)
     async with place.lanes(beyond=True) as lanes:
-        opening = 10.0  # seconds PostgreSQL has to make its tables
         async with within(2 * opening):
             with pytest.raises(EngineUnavailable):
                 async with lanes.turn("k"):

@@ -149,7 +149,7 @@ async def test_a_write_that_is_never_answered_is_unknown(
 ) -> None:
     """It is not called failed, and here it was done; what is certain to have arrived nowhere is called failed."""
     await direct.reserve("k", "id-1", at=T0, replaces=None)
-    store = store_at(proxy, timeout=2.0)
+    store = store_at(proxy, timeout=1.0)
     await store.read("k")
     before = await state(direct)
     proxy.arm(Fault(direction="down", action="swallow"), at=mark_of(write), again=True)
@@ -164,7 +164,7 @@ async def test_a_write_that_is_never_answered_is_unknown(
     proxy.reset_all()
     proxy.refuse(True)
     before = await state(direct)
-    with pytest.raises(SessionStoreUnavailable, match=r"could not .* no answer within 2 s"):
+    with pytest.raises(SessionStoreUnavailable, match=r"could not .* no answer within 1 s"):
         await write(store)
     proxy.refuse(False)
     assert await state(direct) == before
@@ -174,7 +174,7 @@ async def test_a_write_that_is_never_answered_is_unknown(
 @pytest.mark.parametrize("read", ["read", "read_by_id", "list"])
 async def test_a_read_that_is_never_answered_is_unavailable(read: str, proxy: FaultProxy) -> None:
     """Nothing can be unknown about it; when the network is sound again it is answered."""
-    store = store_at(proxy, timeout=2.0)
+    store = store_at(proxy, timeout=1.0)
     await store.reserve("k", "id-1", at=T0, replaces=None)
     arguments = ("", 5) if read == "list" else ("k",)
     proxy.strike(Fault(direction="down", action="swallow"))

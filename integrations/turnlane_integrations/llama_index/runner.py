@@ -30,8 +30,8 @@ class LaneRunner:
 
     Not guaranteed: anything for runs that do not come through a `LaneRunner` of the same lanes, but that a
     `FencedChatStore` finds what they have written; an order of runs that one turn begins at once, or inside of each
-    other; nor that a step which does not let itself be cancelled within half a
-    second has ended with its run: workflows do not wait longer.
+    other; nor that a step which does not let itself be cancelled within half a second has ended with its run:
+    workflows do not wait longer.
 
     Args:
         runtime: whose lanes.
