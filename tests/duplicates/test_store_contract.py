@@ -1,5 +1,6 @@
 """Every duplicate store keeps the contract, and the suite that says so can fail."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,21 @@ def test_every_check_is_in_the_suite() -> None:
 
 
 class LooksThenWrites(SqliteDuplicateStore):
-    """Reads, lets go, and writes: two may win."""
+    """Reads, lets go, and writes, here when all who came together have read: all of them win."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._looking, self._have_looked = 0, asyncio.Event()
 
     async def claim(
         self, message: str, record: MessageRecord, *, replaces: MessageRecord | None = None, anew: bool = False
     ) -> Claim:
+        self._looking += 1
         found = await self.read(message)
+        self._looking -= 1
+        if not self._looking:
+            self._have_looked.set()
+        await self._have_looked.wait()
         if found is not None and not anew and replaces is None:
             return Claim(found, False)
         return await super().claim(message, record, replaces=replaces, anew=True)
