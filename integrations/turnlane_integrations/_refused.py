@@ -1,13 +1,16 @@
 """What becomes of words that a fence has refused: they are kept, and the error says where."""
 
 import asyncio
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnlane import Transcripts, current_turn
-from turnlane.errors import TranscriptTakeover
+from turnlane.errors import TranscriptError, TranscriptTakeover
 
-__all__ = ("kind_of", "refused")
+__all__ = ("JSON", "kind_of", "refused")
+
+JSON = "json"  # an entry that has this has, as text, what a transcript can not hold: half of an emoji, NaN
 
 
 async def refused(
@@ -26,7 +29,7 @@ async def refused(
     Args:
         salvage: where it goes, as the transcript `session_id`.
         session_id: of the conversation.
-        items: what was to be stored, as objects that JSON can hold.
+        items: what was to be stored, as objects; one that a transcript can not hold is kept as its text.
         where: the place that was changed, for people.
         kind: how: appended, edited, truncated, replaced, deleted or unknown.
         expected: what was proven last, for people.
@@ -36,7 +39,7 @@ async def refused(
     turn = current_turn()
     kept = tuple(items)
     if kept:
-        await asyncio.shield(salvage.append(session_id, *kept, turn="" if turn is None else turn.id))
+        await asyncio.shield(_kept(salvage, session_id, kept, turn="" if turn is None else turn.id))
     return TranscriptTakeover(
         where,
         kind=kind,
@@ -48,6 +51,15 @@ async def refused(
         turn=None if turn is None else turn.id,
         salvaged=f"{session_id} in {salvage.store.where}" if kept else None,
     )
+
+
+async def _kept(salvage: Transcripts, session_id: str, items: Sequence[dict[str, Any]], *, turn: str) -> None:
+    try:
+        await salvage.append(session_id, *items, turn=turn)
+    except TranscriptError:
+        raise
+    except (TypeError, ValueError):
+        await salvage.append(session_id, *({JSON: json.dumps(item, default=repr)} for item in items), turn=turn)
 
 
 def kind_of(seen: Sequence[bytes], now: Sequence[bytes]) -> str:

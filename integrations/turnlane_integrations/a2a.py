@@ -57,7 +57,7 @@ class LaneAgentExecutor(AgentExecutor):
         turn_timeout: seconds after which an execution is cancelled.
 
     Raises:
-        ValueError: the policy makes one turn of several messages.
+        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`).
 
     Mutable: `_waiting`, the ids of the tasks whose turn has not come.
     """
@@ -72,7 +72,7 @@ class LaneAgentExecutor(AgentExecutor):
         policy: Policy | str | None = None,
         turn_timeout: float | None = None,
     ) -> None:
-        chosen = one_by_one(runtime, policy)
+        chosen = one_by_one(runtime, policy, may_take_back=True)
         self._executor = executor
         self._runtime = runtime
         self._key = key

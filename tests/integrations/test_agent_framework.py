@@ -158,7 +158,7 @@ class TestStreams:
 
     async def test_the_turn_is_current_for_the_model_and_not_for_the_reader(self) -> None:
         """It runs in a task of its own: what the reader does meanwhile is no part of it."""
-        async with scene(Noting()) as on:
+        async with scene() as on:
             async for _ in on.stream("one"):
                 assert current_turn() is None
 
@@ -190,54 +190,6 @@ class TestInterrupting:
             assert (await on.run("two")).startswith("re two after ")
             with pytest.raises(TurnInterrupted):
                 await (reading or read(stream))
-
-
-class Noting(AgentMiddleware):
-    """Another middleware, which notes what it sees."""
-
-    def __init__(self) -> None:
-        self.turns: list[str | None] = []
-        self.results: list[str] = []
-
-    async def process(self, context: AgentContext, call_next: Callable[[], Awaitable[None]]) -> None:
-        turn = current_turn()
-        self.turns.append(None if turn is None else turn.key)
-
-        async def note(response: AgentResponse[Any]) -> AgentResponse[Any]:
-            self.results.append(response.text)
-            return response
-
-        context.stream_result_hooks.append(note)
-        await call_next()
-
-
-class Answering(AgentMiddleware):
-    """Another middleware, which never asks the agent."""
-
-    async def process(self, context: AgentContext, call_next: Callable[[], Awaitable[None]]) -> None:
-        if not context.stream:
-            context.result = AgentResponse(messages=[Message("assistant", ["cached"])])
-
-
-class TestOtherMiddleware:
-    """It works as before, inside the turn."""
-
-    @pytest.mark.parametrize("streaming", [False, True])
-    async def test_it_runs_within_the_turn(self, streaming: bool) -> None:
-        """Also in a stream, whose hooks are called."""
-        noting = Noting()
-        async with scene(noting) as on:
-            assert await (read(on.stream("one")) if streaming else on.run("one")) == reply_to("one", 0)
-        assert noting.turns == ["c"]
-        assert noting.results == ([reply_to("one", 0)] if streaming else [])
-
-    async def test_it_may_answer_itself(self) -> None:
-        """There is a turn, and no run."""
-        async with scene(Answering()) as on:
-            assert await on.run("one") == "cached"
-            assert await read(on.stream("one")) == ""
-            assert on.model.calls == []
-            assert len(on.started) == 2
 
 
 class TestKeys:
@@ -277,13 +229,14 @@ class TestKeys:
             await on.run("one")
             assert [event.key for event in on.started] == ["tenant/c"]
 
-    @pytest.mark.parametrize("policy", ["coalesce", "steer"])
-    async def test_policies_that_make_one_turn_of_several_are_refused(self, policy: str) -> None:
-        """Also where the policy is that of the lanes."""
-        with pytest.raises(ValueError, match="not made one of several"):
-            LaneAgentMiddleware(Runtime(), policy=policy)
-        with pytest.raises(ValueError, match="not made one of several"):
-            LaneAgentMiddleware(Runtime(lanes=Lanes("memory://", policy=policy)))
+    async def test_policies_that_no_run_can_follow_are_refused(self) -> None:
+        """That make one turn of several, or take one back; also where the policy is that of the lanes."""
+        for policy in ("coalesce", "steer", "rollback"):
+            with pytest.raises(ValueError, match="not made one of several, nor taken back"):
+                LaneAgentMiddleware(Runtime(), policy=policy)
+        for policy in ("coalesce", "steer"):
+            with pytest.raises(ValueError, match="not made one of several"):
+                LaneAgentMiddleware(Runtime(lanes=Lanes("memory://", policy=policy)))
 
 
 async def whole(run: Awaitable[AgentResponse[Any]]) -> str:

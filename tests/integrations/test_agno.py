@@ -196,9 +196,9 @@ async def test_the_session_of_the_agent_counts_where_none_is_named(db: SqliteDb)
     assert result.session_id == "c"
 
 
-async def test_runs_are_not_made_one_of_several(db: SqliteDb) -> None:
-    """A run has one input: what of others it would be made of nobody would see."""
-    for policy in ("coalesce", Steer()):
+async def test_runs_are_not_made_one_of_several_nor_taken_back(db: SqliteDb) -> None:
+    """A run has one input: what of others it would be made of nobody would see. What it has stored stays."""
+    for policy in ("coalesce", Steer(), "rollback"):
         with pytest.raises(ValueError, match="not made one of several"):
             LaneRunner(Runtime(), policy=policy)
     with pytest.raises(ValueError, match="not made one of several"):

@@ -65,8 +65,9 @@ async def test_an_interruption_that_fails_is_told_of_by_the_grace(tmp_path: Path
                 await interrupted
 
 
-def test_queries_are_not_made_one_of_several() -> None:
-    """A program is asked one thing: what of others it would be made of nobody would see."""
-    for runtime, policy in ((Runtime(), "steer"), (Runtime(lanes=Lanes("memory://", policy=Coalesce())), None)):
+def test_queries_are_not_made_one_of_several_nor_taken_back() -> None:
+    """A program is asked one thing: what of others it would be made of nobody would see. What it has written stays."""
+    coalescing = Runtime(lanes=Lanes("memory://", policy=Coalesce()))
+    for runtime, policy in ((Runtime(), "steer"), (Runtime(), "rollback"), (coalescing, None)):
         with pytest.raises(ValueError, match="not made one of several"):
             LaneAgent(runtime, policy=policy)

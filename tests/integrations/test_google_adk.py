@@ -190,9 +190,9 @@ async def test_the_key_is_that_of_requests(parts: tuple[str, str, str]) -> None:
     assert extractor.parse({}, document.body) == session_key(*parts)
 
 
-def test_runs_are_not_made_one_of_several() -> None:
-    """A run has one message: what of others it would be made of nobody would see."""
-    for policy in ("coalesce", Steer()):
+def test_runs_are_not_made_one_of_several_nor_taken_back() -> None:
+    """A run has one message: what of others it would be made of nobody would see. What it has stored stays."""
+    for policy in ("coalesce", Steer(), "rollback"):
         with pytest.raises(ValueError, match="not made one of several"):
             runner_of(Runtime(), ScriptedModel(), InMemorySessionService(), policy=policy)
     with pytest.raises(ValueError, match="not made one of several"):

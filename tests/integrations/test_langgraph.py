@@ -24,7 +24,7 @@ from starlette.routing import Route
 from support.example_output import example_output
 from support.rigs.contract import Line, ModelFailed, ScriptedModel, reply_to
 from support.rigs.langgraph import chat, lines_of, of_thread
-from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Runtime, Steer, current_turn
+from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Rollback, Runtime, Steer, current_turn
 from turnlane.errors import ConsumerIdle, LaneBusy, SessionKeyRequired, TurnInterrupted, TurnTimeout
 from turnlane.hooks import TurnQueued, TurnStarted
 from turnlane_integrations.langgraph import LaneGraph
@@ -134,11 +134,12 @@ async def test_a_stream_that_is_cancelled_at_once_lets_its_lane_go() -> None:
         await asyncio.wait_for(graph.ainvoke(message("two"), of_thread("one")), 10)
 
 
-def test_policies_that_make_one_turn_of_several_are_refused() -> None:
-    """A run is for its own message, whoever has said the policy."""
-    for policy in (Coalesce(), Steer()):
+def test_policies_that_no_run_can_follow_are_refused() -> None:
+    """A run is for its own message, and what it has stored stays, whoever has said the policy."""
+    for policy in (Coalesce(), Steer(), Rollback()):
         with pytest.raises(ValueError, match="say another policy="):
             LaneGraph(chat(ScriptedModel(), None), Runtime(), policy=policy)
+    for policy in (Coalesce(), Steer()):
         with pytest.raises(ValueError, match="say another policy="):
             LaneGraph(chat(ScriptedModel(), None), Runtime(lanes=Lanes(policy=policy)))
 

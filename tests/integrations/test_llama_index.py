@@ -32,7 +32,7 @@ from support.rigs import ScriptedModel
 from support.rigs.contract import Line, reply_to
 from support.rigs.judging import damage
 from support.rigs.llama_index import INSPECTED, Scripted, lines_of
-from turnlane import Coalesce, LaneMiddleware, Lanes, Runtime, Steer, Transcripts, current_turn
+from turnlane import Coalesce, LaneMiddleware, Lanes, Rollback, Runtime, Steer, Transcripts, current_turn
 from turnlane.errors import (
     LaneBusy,
     SessionKeyInvalid,
@@ -391,11 +391,12 @@ async def test_what_names_no_conversation_is_refused(bench: Bench) -> None:
     assert bench.model.calls == [["one"]]
 
 
-def test_policies_that_make_one_turn_of_several_are_refused() -> None:
-    """A run is for its own message, whoever has said the policy."""
-    for policy in (Coalesce(), Steer()):
+def test_policies_that_no_run_can_follow_are_refused() -> None:
+    """A run is for its own message, and what it has stored stays, whoever has said the policy."""
+    for policy in (Coalesce(), Steer(), Rollback()):
         with pytest.raises(ValueError, match="say another policy="):
             LaneRunner(Runtime(), policy=policy)
+    for policy in (Coalesce(), Steer()):
         with pytest.raises(ValueError, match="say another policy="):
             LaneRunner(Runtime(lanes=Lanes(policy=policy)))
 

@@ -24,7 +24,7 @@ from support.rigs import Line, ScriptedModel
 from support.rigs.contract import ModelFailed, reply_to
 from support.rigs.openai_agents import UNTRACED
 from support.rigs.openai_agents_calls import agent_of, kinds_of, lines_in, words_of
-from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Runtime, Steer, Transcripts, current_turn
+from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Rollback, Runtime, Steer, Transcripts, current_turn
 from turnlane.errors import (
     LaneBusy,
     NotConfigured,
@@ -328,9 +328,10 @@ async def test_a_policy_may_be_named(tmp_path: Path) -> None:
         assert await running == reply_to("hold", 0)
         with pytest.raises(ValueError, match="polite"):
             LaneRunner(runtime, policy="polite")
-        for policy in (Coalesce(), Steer()):
+        for policy in (Coalesce(), Steer(), Rollback()):
             with pytest.raises(ValueError, match="say another policy="):
                 LaneRunner(runtime, policy=policy)
+        for policy in (Coalesce(), Steer()):
             with pytest.raises(ValueError, match="say another policy="):
                 LaneRunner(Runtime(lanes=Lanes(policy=policy)))
 

@@ -36,7 +36,18 @@ from support.conversations import said, store_in, tamper, texts, turn_of
 from support.example_output import example_output
 from support.rigs import ScriptedModel
 from support.rigs.pydantic_ai import scripted
-from turnlane import Coalesce, Interrupt, LaneMiddleware, Lanes, Runtime, Steer, Transcripts, current_turn, keys
+from turnlane import (
+    Coalesce,
+    Interrupt,
+    LaneMiddleware,
+    Lanes,
+    Rollback,
+    Runtime,
+    Steer,
+    Transcripts,
+    current_turn,
+    keys,
+)
 from turnlane.errors import (
     LaneReentry,
     SessionKeyInvalid,
@@ -405,11 +416,12 @@ async def test_what_a_run_can_not_have_is_refused(
     assert bench.model.calls == []
 
 
-async def test_policies_that_make_one_turn_of_several_are_refused(bench: Bench) -> None:
-    """A run is for its own message, whoever has said the policy."""
-    for policy in (Coalesce(), Steer()):
+async def test_policies_that_no_run_can_follow_are_refused(bench: Bench) -> None:
+    """A run is for its own message, and what it has stored stays, whoever has said the policy."""
+    for policy in (Coalesce(), Steer(), Rollback()):
         with pytest.raises(ValueError, match="say another policy="):
             LaneAgent(bench.plain, runtime=bench.runtime, store=bench.store, policy=policy)
+    for policy in (Coalesce(), Steer()):
         with pytest.raises(ValueError, match="say another policy="):
             async with conversation_turn(Runtime(lanes=Lanes(policy=policy)), bench.store, "c"):
                 pass

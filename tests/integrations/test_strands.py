@@ -86,9 +86,10 @@ async def test_agents_that_are_kept_as_snapshots_take_turns_too(bench: Bench) ->
     assert damage(sent, answers, lines_of(make_agent("c").messages)) == []
 
 
-def test_invocations_are_not_made_one_of_several() -> None:
-    """An agent is asked one thing: what of others it would be made of nobody would see."""
-    for runtime, policy in ((Runtime(), "coalesce"), (Runtime(lanes=Lanes("memory://", policy=Steer())), None)):
+def test_invocations_are_not_made_one_of_several_nor_taken_back() -> None:
+    """An agent is asked one thing: what of others it would be made of nobody would see. What it has stored stays."""
+    steering = Runtime(lanes=Lanes("memory://", policy=Steer()))
+    for runtime, policy in ((Runtime(), "coalesce"), (Runtime(), "rollback"), (steering, None)):
         with pytest.raises(ValueError, match="not made one of several"):
             LaneAgents(runtime, lambda _: pytest.fail("no agent is needed"), policy=policy)
 

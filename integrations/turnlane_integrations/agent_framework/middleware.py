@@ -31,14 +31,14 @@ class LaneAgentMiddleware(AgentMiddleware):
 
     Guarantees: runs of one session id begin one after the other, in the order in which they came to this middleware (a
     stream comes when it is first read), before the history is loaded; the next begins when the one before has stored
-    what it had to. A stream has the lane until it was read to its end or closed, or was not read for
+    what it had to. What other middleware does to a stream (hooks, gates, scopes, buffering) is done in its turn. A
+    stream has the lane until it was read to its end or closed, or was not read for
     `idle_consumer_timeout` seconds; the run is then ended. An agent that runs as a tool of another one with the same
     session goes on in its turn, and so does a run behind `LaneMiddleware` with the same key.
 
     Not guaranteed: anything for a run without a session: it has no lane; or for an agent that is no `Agent`, as a
-    `WorkflowAgent`, which keeps middleware and does not run it. Nor that what other middleware does in
-    `stream_result_hooks` is done before the lane goes, nor that other writers of the history are found, but by a
-    `TranscriptHistoryProvider`. A stream that was dropped without `close` is found when it is collected, or by that
+    `WorkflowAgent`, which keeps middleware and does not run it. Nor that other writers of the history are found, but by
+    a `TranscriptHistoryProvider`. A stream that was dropped without `close` is found when it is collected, or by that
     timeout.
 
     Args:
@@ -50,7 +50,8 @@ class LaneAgentMiddleware(AgentMiddleware):
         idle_consumer_timeout: seconds a stream waits for its reader to ask for more.
 
     Raises:
-        ValueError: an argument is out of its range, or the policy makes one turn of several messages.
+        ValueError: an argument is out of its range, or the policy makes one turn of several messages (`Coalesce`,
+            `Steer`), or takes one back (`Rollback`).
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import cast
+from typing import Any, cast
 from weakref import ref
 
 from agent_framework import AgentContext, AgentResponse, AgentResponseUpdate, ResponseStream
@@ -13,6 +13,27 @@ __all__ = ("StreamedRun", "updates_of")
 
 Updates = ResponseStream[AgentResponseUpdate, AgentResponse]
 Guard = Callable[[Turn], AbstractAsyncContextManager[None]]
+
+
+class _Read(ResponseStream[AgentResponseUpdate, AgentResponse]):
+    """What is read of a run. Hooks, gates, scopes and buffers that middleware puts on it are passed on to the run: they
+    belong into its turn, and some are to be around what runs there.
+    """
+
+    run: Updates
+
+
+def _passed_on(name: str) -> Callable[..., _Read]:
+    def method(self: _Read, *args: Any, **kwargs: Any) -> _Read:
+        getattr(self.run, name)(*args, **kwargs)
+        return self
+
+    return method
+
+
+for _name in dir(ResponseStream):  # which of them there are depends on the version
+    if _name.startswith(("with_", "_with_")) or _name == "buffer_updates":
+        setattr(_Read, _name, _passed_on(_name))
 
 
 class StreamedRun:
@@ -54,7 +75,8 @@ class StreamedRun:
         async def finalized(_: object) -> AgentResponse:
             return await final()
 
-        read: Updates = ResponseStream(cast("AsyncIterable[AgentResponseUpdate]", updates), finalizer=finalized)
+        read = _Read(cast("AsyncIterable[AgentResponseUpdate]", updates), finalizer=finalized)
+        read.run = self.stream
         context = self._context()
         if context is not None:
             context.result = read

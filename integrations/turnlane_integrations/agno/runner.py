@@ -39,7 +39,8 @@ class LaneRunner:
         idle_consumer_timeout: seconds a streamed run waits for its reader to ask for the next event.
 
     Raises:
-        ValueError: the policy is `Coalesce` or `Steer`, which are for functions that know what their messages are.
+        ValueError: the policy is `Coalesce` or `Steer`, which are for functions that know what their messages are, or
+            `Rollback`: what sessions have stored is not taken back.
     """
 
     def __init__(

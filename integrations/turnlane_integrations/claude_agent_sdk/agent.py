@@ -54,7 +54,7 @@ class LaneAgent:
         turn_timeout: seconds after which a turn is cancelled.
 
     Raises:
-        ValueError: the policy makes one turn of several messages, as `Coalesce` and `Steer`.
+        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`), or takes one back (`Rollback`).
 
     Mutable: `_writing`, the sessions whose program runs.
     """

@@ -39,7 +39,8 @@ class LaneRunner(Runner):
         options: as `Runner`.
 
     Raises:
-        ValueError: the policy is `Coalesce` or `Steer`, which are for functions that know what their messages are.
+        ValueError: the policy is `Coalesce` or `Steer`, which are for functions that know what their messages are, or
+            `Rollback`: what sessions have stored is not taken back.
     """
 
     def __init__(

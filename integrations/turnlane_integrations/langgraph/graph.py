@@ -51,7 +51,8 @@ class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
             this was made in; else the one that has started the thread; else one of its own, until `close`.
 
     Raises:
-        ValueError: an argument is out of its range, or the policy makes one turn of several messages.
+        ValueError: an argument is out of its range, or the policy makes one turn of several messages (`Coalesce`,
+            `Steer`), or takes one back (`Rollback`).
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class LaneRunner:
         turn_timeout: seconds after which a run is cancelled.
 
     Raises:
-        ValueError: the policy makes one turn of several messages, as `Coalesce` and `Steer`.
+        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`), or takes one back (`Rollback`).
     """
 
     def __init__(

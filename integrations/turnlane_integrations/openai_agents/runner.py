@@ -43,7 +43,8 @@ class LaneRunner:
         turn_timeout: seconds after which a run is cancelled.
 
     Raises:
-        ValueError: there is no such policy, or it is one of those two.
+        ValueError: there is no such policy, or it is one of those two, or `Rollback`: what sessions have stored is not
+            taken back.
     """
 
     def __init__(

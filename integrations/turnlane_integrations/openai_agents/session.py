@@ -9,10 +9,11 @@ from agents import SessionSettings, TResponseInputItem
 
 from turnlane import Transcripts, Turn
 from turnlane.errors import TranscriptCorrupt, TranscriptError, TranscriptReentry
+from turnlane_integrations._refused import JSON
 
 __all__ = ("TranscriptSession",)
 
-ITEM, JSON, POPPED, CLEARED = "item", "json", "popped", "cleared"  # what an entry of the transcript has
+ITEM, POPPED, CLEARED = "item", "popped", "cleared"  # what an entry of the transcript has, or JSON
 
 
 class TranscriptSession:

@@ -45,7 +45,7 @@ class LaneAgent(SyncRuns[AgentDepsT, OutputDataT]):
         turn_timeout: seconds after which a run is cancelled.
 
     Raises:
-        ValueError: the policy makes one turn of several messages, as `Coalesce` and `Steer`.
+        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`), or takes one back (`Rollback`).
     """
 
     def __init__(

@@ -105,7 +105,7 @@ async def conversation_turn(
         turn_timeout: seconds after which the turn is cancelled.
 
     Raises:
-        ValueError: the policy makes one turn of several messages, as `Coalesce` and `Steer`.
+        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`), or takes one back (`Rollback`).
         SessionKeyRequired: there is no id.
         SessionKeyInvalid: the id can not be one.
         LaneReentry: a turn of this conversation goes on in this call chain, and would not know what this one saves.

@@ -48,7 +48,7 @@ class LaneAgents:
         idle_consumer_timeout: seconds a stream waits for its reader to ask for the next event.
 
     Raises:
-        ValueError: the policy makes one turn of several messages, as `Coalesce` and `Steer`.
+        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`), or takes one back (`Rollback`).
 
     Mutable: `_running`, the sessions whose agent runs.
     """
