@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnlane import Transcripts, current_turn
-from turnlane.errors import TranscriptError, TranscriptTakeover
+from turnlane.errors import TranscriptTakeover
+from turnlane_integrations._entries import append
 
-__all__ = ("JSON", "kind_of", "refused")
-
-JSON = "json"  # an entry that has this has, as text, what a transcript can not hold: half of an emoji, NaN
+__all__ = ("kind_of", "refused")
 
 
 async def refused(
@@ -39,7 +38,8 @@ async def refused(
     turn = current_turn()
     kept = tuple(items)
     if kept:
-        await asyncio.shield(_kept(salvage, session_id, kept, turn="" if turn is None else turn.id))
+        of = "" if turn is None else turn.id
+        await asyncio.shield(append(salvage, session_id, kept, lambda: map(_text_of, kept), turn=of))
     return TranscriptTakeover(
         where,
         kind=kind,
@@ -53,17 +53,12 @@ async def refused(
     )
 
 
-async def _kept(salvage: Transcripts, session_id: str, items: Sequence[dict[str, Any]], *, turn: str) -> None:
-    try:
-        await salvage.append(session_id, *items, turn=turn)
-    except TranscriptError:
-        raise
-    except (TypeError, ValueError):
-        await salvage.append(session_id, *({JSON: json.dumps(item, default=repr)} for item in items), turn=turn)
-
-
 def kind_of(seen: Sequence[bytes], now: Sequence[bytes]) -> str:
     """Return how what was seen has become what is there now, as in `TranscriptTakeover`."""
     if now[: len(seen)] == seen:
         return "appended"
     return "truncated" if seen[: len(now)] == now else "edited"
+
+
+def _text_of(item: dict[str, Any]) -> str:
+    return json.dumps(item, default=repr)

@@ -9,6 +9,7 @@ Needs `turnlane[a2a]`.
 from collections.abc import Callable
 
 from turnlane import Runtime, current_turn
+from turnlane.arguments import optional_seconds
 from turnlane.errors import LaneError, SessionKeyRequired, TurnInterrupted
 from turnlane.policies import Policy
 from turnlane_integrations._needs import missing as _missing
@@ -57,7 +58,8 @@ class LaneAgentExecutor(AgentExecutor):
         turn_timeout: seconds after which an execution is cancelled.
 
     Raises:
-        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`).
+        ValueError: an argument is out of its range, or the policy makes one turn of several messages (`Coalesce`,
+            `Steer`).
 
     Mutable: `_waiting`, the ids of the tasks whose turn has not come.
     """
@@ -78,7 +80,7 @@ class LaneAgentExecutor(AgentExecutor):
         self._key = key
         self._announce = announce
         self._policy = chosen
-        self._turn_timeout = turn_timeout
+        self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
         self._waiting: set[str | None] = set()
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:

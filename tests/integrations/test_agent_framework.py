@@ -348,6 +348,17 @@ class TestHistoryInATranscript:
         stored = ["one", reply_to("one", 1)]
         assert said == ["inside", reply_to("inside", 0), *stored, *stored]
 
+    @pytest.mark.parametrize("text", ["half of an emoji: \ud83d", "one"])
+    async def test_what_a_transcript_can_not_hold_is_kept_as_text(self, text: str, tmp_path: Path) -> None:
+        """And read as it was: the model has been paid for it."""
+        said = Message("assistant", [text], additional_properties={"score": float("inf")})
+        async with Transcripts(tmp_path) as transcripts:
+            history = TranscriptHistoryProvider(transcripts)
+            await history.save_messages("c", [Message("user", ["zero"]), said])
+            found = await history.get_messages("c")
+        assert [message.text for message in found] == ["zero", text]
+        assert found[1].additional_properties == {"score": float("inf")}
+
     async def test_it_needs_a_session(self, tmp_path: Path) -> None:
         """A run without one has no place to keep its messages."""
         async with Transcripts(tmp_path) as transcripts:

@@ -1,6 +1,7 @@
 """agent-framework: other middleware beside the one that takes turns, wherever in the list it stands."""
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -107,7 +108,8 @@ def agent_of(runtime: Runtime, other: AgentMiddleware, place: str, model: Script
 
 async def ask(agent: Agent, text: str, session: AgentSession, *, streaming: bool, **options: Any) -> str:
     if not streaming:
-        return (await agent.run(text, session=session, **options)).text
+        response: AgentResponse[Any] = await agent.run(text, session=session, **options)
+        return response.text
     return "".join([update.text async for update in agent.run(text, session=session, stream=True, **options)])
 
 
@@ -152,3 +154,17 @@ async def test_its_scope_is_around_the_run(place: str, streaming: bool) -> None:
     assert looking.seen == ["inside", "inside"]
     stored: list[Message] = session.state["h"]["messages"]
     assert [message.text for message in stored] == ["one", answers[0], "two", answers[1]]
+
+
+async def test_copies_of_an_agent_have_the_same_lanes() -> None:
+    """Copies are made of agents; those alone can be copied, and so can these."""
+    model, session = ScriptedModel(), AgentSession(session_id="c")
+    async with Runtime() as runtime:
+        middleware: Any = LaneAgentMiddleware(runtime)
+        assert copy.deepcopy([middleware])[0] is middleware
+        agents = [
+            Agent(Layered(model=model), context_providers=[InMemoryHistoryProvider("h")], middleware=[each])
+            for each in (middleware, copy.deepcopy(middleware))
+        ]
+        answers = await asyncio.gather(*(ask(agent, "m", session, streaming=False) for agent in agents))
+    assert answers == [reply_to("m", 0), reply_to("m", 1)]

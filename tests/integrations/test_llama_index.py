@@ -4,6 +4,7 @@
 # pyright: reportUnknownVariableType=false
 
 import asyncio
+import copy
 import inspect
 from collections.abc import AsyncGenerator, Awaitable
 from functools import partial
@@ -14,9 +15,11 @@ from unittest.mock import patch
 import httpx
 import pytest
 from llama_index.core.agent.workflow import AgentStream, AgentWorkflow, FunctionAgent
+from llama_index.core.agent.workflow.workflow_events import AgentWorkflowStartEvent
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.memory import ChatMemoryBuffer, Memory
+from llama_index.core.storage.chat_store import SimpleChatStore
 from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, MessageStatus
 from llama_index.core.storage.chat_store.sql import SQLAlchemyChatStore
 from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
@@ -41,7 +44,7 @@ from turnlane.errors import (
     TurnInterrupted,
     TurnTimeout,
 )
-from turnlane.hooks import TurnQueued
+from turnlane.hooks import TurnQueued, TurnStarted
 from turnlane_integrations.llama_index import FencedChatStore, LaneRunner
 
 pytestmark = pytest.mark.filterwarnings(f"ignore:{INSPECTED}:DeprecationWarning")
@@ -205,6 +208,30 @@ async def test_a_foreign_message_in_the_moment_of_storing_is_found_by_the_next_w
     with pytest.raises(TranscriptTakeover, match="appended"):
         await fenced.add_messages("c", [ChatMessage("three")])
     assert [line.text for line in await bench.kept("c")] == ["three"]
+
+
+async def test_what_is_being_stored_is_stored_though_its_run_is_cancelled(bench: Bench) -> None:
+    """A cancellation in the middle of it would leave the database locked; afterwards it is the run's own."""
+    fenced = FencedChatStore(bench.store, salvage=bench.salvage)
+    begun, go = asyncio.Event(), asyncio.Event()
+    add = SQLAlchemyChatStore.add_messages
+
+    async def slowly(store: Any, *arguments: Any) -> None:
+        begun.set()
+        await go.wait()
+        await add(store, *arguments)
+
+    with patch.object(SQLAlchemyChatStore, "add_messages", slowly):
+        storing = asyncio.create_task(fenced.add_messages("c", [ChatMessage("one")]))
+        await begun.wait()
+        storing.cancel()
+        asyncio.get_running_loop().call_soon(go.set)
+        with pytest.raises(asyncio.CancelledError):
+            await storing
+    await fenced.add_messages("c", [ChatMessage("two")])
+    assert [line.text for line in await bench.history("c")] == ["one", "two"]
+    with pytest.raises(ValueError, match="store must be one of a Memory"):
+        FencedChatStore(cast("Any", SimpleChatStore()), salvage=bench.salvage)
 
 
 async def test_a_block_that_is_left_cancels_its_run(bench: Bench) -> None:
@@ -371,6 +398,20 @@ async def test_behind_the_middleware_a_run_joins_the_turn_of_its_request(bench: 
         bench.model.go["hold one"].set()
         answers = {"hold one": (await first).text, "two": (await second).text}
     assert damage(["hold one", "two"], answers, await bench.history("c")) == []
+
+
+async def test_a_memory_names_its_conversation_however_it_is_given(bench: Bench) -> None:
+    """By its place, or in the event a run begins with, as `run` takes it; a handler may be copied."""
+    async with Runtime() as runtime:
+        runner = LaneRunner(runtime)
+        begun: list[str] = []
+        runtime.hooks.on(TurnStarted, lambda event: begun.append(event.key))
+        await runner.run(bench.agent, "one", None, bench.plain("c"))
+        start = AgentWorkflowStartEvent(user_msg="two", memory=bench.plain("c"))
+        async with runner.run_streamed(bench.agent, start_event=start) as handler:
+            assert await copy.copy(handler).stop_event_result()
+    assert begun == ["c", "c"]
+    assert [line.text for line in await bench.history("c")][::2] == ["one", "two"]
 
 
 async def test_what_names_no_conversation_is_refused(bench: Bench) -> None:

@@ -4,10 +4,11 @@ import asyncio
 import pickle
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from strands import Agent
+from strands.hooks import AfterInvocationEvent
 from strands.session.file_session_manager import FileSessionManager
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.types.exceptions import SessionException
@@ -18,7 +19,7 @@ from support.rigs.judging import damage
 from support.rigs.strands import Scripted, lines_of
 from support.strands_bench import AGENT, Bench, invoke
 from turnlane import Runtime
-from turnlane.errors import TranscriptTakeover
+from turnlane.errors import TranscriptTakeover, TurnTimeout
 from turnlane_integrations.strands import FencedRepository, LaneAgents, SessionChanged
 
 
@@ -170,6 +171,75 @@ async def test_what_an_agent_writes_itself_is_its_own(bench: Bench) -> None:
     assert agent is not None
     assert agent.state == {"turns": 4}
     assert await bench.kept("c") == []
+
+
+class InMemory(FileSessionManager):
+    """Hands out the very messages it was given."""
+
+    def __init__(self, session_id: str, directory: str) -> None:
+        super().__init__(session_id, storage_dir=directory)
+        self.given: dict[int, SessionMessage] = {}
+
+    def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        self.given[session_message.message_id] = session_message
+
+    def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
+        return self.given.get(message_id)
+
+    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        self.given[session_message.message_id] = session_message
+
+
+async def test_a_message_that_its_agent_changes_in_place_is_its_own(bench: Bench, tmp_path: Path) -> None:
+    """As strands does to redact what it has stored, and hooks do; a repository in memory has that very message."""
+    inner = InMemory("c", str(tmp_path / "memory"))
+    repository = FencedRepository(inner, salvage=bench.salvage)
+    first = SessionMessage(message=said("secret"), message_id=0)
+    repository.create_message("c", AGENT, first)
+    first.redact_message = said("[redacted]")
+    repository.update_message("c", AGENT, first)
+    following = SessionMessage(message=said("next"), message_id=1)
+    repository.create_message("c", AGENT, following)
+    following.message["content"].append({"text": "what a hook adds"})
+    repository.create_message("c", AGENT, SessionMessage(message=said("third"), message_id=2))
+    inner.given[2] = SessionMessage(message=said("a stranger's"), message_id=2)
+    with pytest.raises(SessionChanged, match="edited"):
+        repository.create_message("c", AGENT, SessionMessage(message=said("fourth"), message_id=3))
+    with pytest.raises(SessionChanged, match="make one for each agent"):
+        repository.create_message("c", AGENT, SessionMessage(message=said("fourth"), message_id=3))
+
+
+@pytest.mark.parametrize("how", ["cancelled", "late"])
+@HOW
+async def test_words_are_kept_whatever_ends_an_invocation_that_was_refused(
+    bench: Bench, streaming: bool, how: str
+) -> None:
+    """A hook that takes its time lets a cancellation, or a deadline, come before the refusal."""
+    refused, never = asyncio.Event(), asyncio.Event()
+
+    async def dawdle(event: AfterInvocationEvent) -> None:
+        refused.set()
+        await never.wait()
+
+    def make_agent(session_id: str) -> Agent:
+        agent = bench.fenced(session_id)
+        cast("Any", agent).add_hook(dawdle, AfterInvocationEvent)
+        return agent
+
+    async with Runtime() as runtime:
+        agents = LaneAgents(runtime, make_agent, turn_timeout=1.0 if how == "late" else None)
+        asking = asyncio.create_task(invoke(agents, "c", "hold", streaming=streaming))
+        await bench.model.entered["hold"].wait()
+        await bench.plain("c").invoke_async("a stranger")
+        bench.model.go["hold"].set()
+        await refused.wait()
+        if how == "cancelled":
+            asking.cancel()
+        with pytest.raises((asyncio.CancelledError, TurnTimeout)):
+            await asking
+        assert runtime.lanes.statistics().lanes == 0
+    (kept,) = await bench.kept("c")
+    assert lines_of([kept["message"]["message"]]) == [Line("assistant", reply_to("hold", 0))]
 
 
 async def test_outside_of_lanes_the_error_is_one_of_strands_and_has_the_words(bench: Bench) -> None:

@@ -10,11 +10,12 @@ from pydantic import BaseModel
 from strands import Agent, tool  # pyright: ignore[reportUnknownVariableType]
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.types.content import Messages
+from strands.types.session import SessionMessage
 from strands.types.streaming import StreamEvent
 from strands.types.tools import ToolContext
 
 from support.rigs import ScriptedModel
-from support.rigs.contract import ModelFailed
+from support.rigs.contract import ModelFailed, reply_to
 from support.rigs.strands import Scripted
 from support.strands_bench import AGENT, Bench, read
 from turnlane import Runtime
@@ -144,8 +145,41 @@ async def test_a_foreign_write_while_a_tool_runs_is_a_takeover(bench: Tooled) ->
     assert [line.text for line in bench.history("c") if line.text][-2] == "a stranger"
 
 
+async def test_what_a_tool_was_refused_is_kept(bench: Tooled, caplog: pytest.LogCaptureFixture) -> None:
+    """Strands tells the model that a tool has failed: the invocation ends well, and the log says where words are."""
+    helping = ScriptedModel()
+
+    def make_agent(session_id: str) -> Agent:
+        sessions = RepositorySessionManager(
+            session_id, FencedRepository(bench.store(session_id), salvage=bench.salvage)
+        )
+        helper = Agent(model=Scripted(helping), agent_id="helper", session_manager=sessions, callback_handler=None)
+
+        @tool
+        async def helped(word: str) -> str:
+            """Ask the helper, whose history a stranger continues meanwhile."""
+            asked = asyncio.create_task(helper.invoke_async("hold " + word))
+            await helping.entered["hold " + word].wait()
+            place = len(bench.store("c").list_messages("c", "helper"))
+            stranger = SessionMessage(message={"role": "user", "content": [{"text": "a stranger"}]}, message_id=place)
+            bench.store("c").create_message("c", "helper", stranger)
+            helping.go["hold " + word].set()
+            return str(await asked)
+
+        bench.tools = [helped]
+        return bench.fenced(session_id)
+
+    async with Runtime() as runtime:
+        await LaneAgents(runtime, make_agent).invoke_async("c", "use helped")
+    assert bench.kinds() == ["text", "toolUse", "toolResult", "text"]
+    assert [line.text for line in bench.history("c", "helper")] == ["hold x", "a stranger"]
+    (kept,) = await bench.kept("c")
+    assert (kept["agent_id"], kept["message"]["message"]["content"]) == ("helper", [{"text": reply_to("hold x", 0)}])
+    assert "session_changed session=c" in caplog.text
+
+
 async def test_an_agent_of_the_same_session_inside_of_the_turn_is_refused(bench: Tooled) -> None:
-    """One would write over what the other has stored; of another session it may be."""
+    """One would write over what the other has stored, whoever makes it; of another session it may be."""
     found: list[object] = []
     async with Runtime() as runtime:
 
@@ -153,10 +187,11 @@ async def test_an_agent_of_the_same_session_inside_of_the_turn_is_refused(bench:
         async def nested(word: str) -> str:
             """Ask another agent, and the same one."""
             await agents.invoke_async("d", word)
-            try:
-                await agents.invoke_async("c", word)
-            except LaneReentry as error:
-                found.append(error)
+            for each in (agents, LaneAgents(runtime, bench.fenced)):
+                try:
+                    await each.invoke_async("c", word)
+                except LaneReentry as error:
+                    found.append(error)
             return word
 
         bench.tools = [nested]
@@ -165,7 +200,7 @@ async def test_an_agent_of_the_same_session_inside_of_the_turn_is_refused(bench:
         async with runtime.turn("c"):
             answers = await asyncio.gather(*(agents.invoke_async("c", "more") for _ in "ab"), return_exceptions=True)
         await agents.invoke_async("c", "last")
-    assert len(found) == 1
+    assert len(found) == 2
     assert [isinstance(answer, LaneReentry) for answer in answers] == [False, True]
     assert bench.kinds() == ["text", "toolUse", "toolResult", "text", "text", "text", "text", "text"]
 

@@ -46,8 +46,8 @@ class Bench:
             callback_handler=None,
         )
 
-    def history(self, session_id: str) -> list[Line]:
-        stored = self.store(session_id).list_messages(session_id, AGENT)
+    def history(self, session_id: str, agent_id: str = AGENT) -> list[Line]:
+        stored = self.store(session_id).list_messages(session_id, agent_id)
         return lines_of([message.to_message() for message in stored])
 
     async def kept(self, session_id: str) -> list[Any]:

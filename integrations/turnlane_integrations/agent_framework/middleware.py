@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Self
 
 from agent_framework import AgentContext, AgentMiddleware, AgentResponse
 
@@ -73,6 +74,10 @@ class LaneAgentMiddleware(AgentMiddleware):
         self._updates_of = runtime.agent_turn(
             key="key", policy=chosen, turn_timeout=turn_timeout, idle_consumer_timeout=idle_consumer_timeout
         )(updates_of)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: copies of an agent have the same lanes."""
+        return self
 
     async def process(self, context: AgentContext, call_next: Callable[[], Awaitable[None]]) -> None:
         """Let the run go on when its turn has come.

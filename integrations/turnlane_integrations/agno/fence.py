@@ -5,6 +5,7 @@ from typing import Any, TypeVar, cast
 
 from turnlane import Transcripts
 from turnlane.settled import settled
+from turnlane_integrations._checked import some_transcripts
 from turnlane_integrations.agno.guard import Guard, Sight
 from turnlane_integrations.agno.guards import guard_of
 
@@ -30,12 +31,15 @@ def fenced_db(db: D, *, salvage: Transcripts) -> D:
     Args:
         db: an asynchronous one, or one that is not.
         salvage: where refused words go, as the transcript of the session's id.
+
+    Raises:
+        ValueError: `salvage` is none.
     """
     kind: Any = type(db)
     mixin = _Awaited if iscoroutinefunction(kind.upsert_session) else _Called
     fenced: Any = type(kind.__name__, (mixin, kind), {"__module__": kind.__module__})
     made: D = fenced.__new__(fenced)
-    made.__dict__ = {**db.__dict__, "_turnlane_salvage": salvage}
+    made.__dict__ = {**db.__dict__, "_turnlane_salvage": some_transcripts(salvage, "salvage")}
     return made
 
 

@@ -1,6 +1,7 @@
 """`FencedSessions`: any session service of ADK; what a stale session may not store is kept."""
 
 import asyncio
+import json
 from typing import Any
 
 from google.adk.errors import StaleSessionError
@@ -10,6 +11,8 @@ from google.adk.sessions.base_session_service import GetSessionConfig, ListSessi
 
 from turnlane import Transcripts, current_turn
 from turnlane.settled import settled
+from turnlane_integrations._checked import some_transcripts
+from turnlane_integrations._entries import append
 from turnlane_integrations.google_adk.key import session_key
 from turnlane_integrations.google_adk.stale import SessionTakeover, place_of, takeover_of
 
@@ -30,11 +33,14 @@ class FencedSessions(BaseSessionService):
     Args:
         service: where the sessions are.
         salvage: where refused events go, as the transcript of the session's key.
+
+    Raises:
+        ValueError: `salvage` is none.
     """
 
     def __init__(self, service: BaseSessionService, *, salvage: Transcripts) -> None:
         self.service: BaseSessionService = service
-        self._salvage = salvage
+        self._salvage = some_transcripts(salvage, "salvage")
 
     def __getattr__(self, name: str) -> Any:
         """Return what the service has beyond the contract, as `close`."""
@@ -114,7 +120,8 @@ class FencedSessions(BaseSessionService):
         key = session_key(session.app_name, session.user_id, session.id)
         turn = current_turn()
         entry = {"event": event.model_dump(mode="json", exclude_none=True)}
-        await asyncio.shield(self._salvage.append(key, entry, turn="" if turn is None else turn.id))
+        of = "" if turn is None else turn.id
+        await asyncio.shield(append(self._salvage, key, [entry], lambda: [json.dumps(entry, default=repr)], turn=of))
         return takeover_of(
             place_of(session.app_name, session.user_id, session.id),
             expected=f"what was there at {session.last_update_time}",

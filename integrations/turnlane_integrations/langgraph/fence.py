@@ -56,6 +56,9 @@ class FencedSaver(SalvagingSaver):
         salvage: where refused words go, as the transcript of the thread's id; `restore` reads such an entry.
         portal: the loop in which threads write the salvage; None: the one this was
             made in; else that of the thread's host; else its own.
+
+    Raises:
+        ValueError: `salvage` is none.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from turnlane import Runtime, Turn
-from turnlane.arguments import seconds
+from turnlane.arguments import optional_seconds, seconds
 from turnlane.errors import SessionKeyRequired
 from turnlane.keys import require_key
 from turnlane.lanes.scope import TurnScope
@@ -74,7 +74,7 @@ class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
         self._saver = saver if isinstance(saver, StoringSaver) else None
         self._runtime = runtime
         self._policy = one_by_one(runtime, policy)
-        self._turn_timeout = turn_timeout
+        self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
         self._idle_timeout = seconds("idle_consumer_timeout", idle_consumer_timeout, above_zero=True)
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from turnlane import Transcripts
 from turnlane.errors import TranscriptTakeover
+from turnlane_integrations._checked import some_transcripts
 from turnlane_integrations._refused import refused
 from turnlane_integrations.langgraph.reading import Reader
 from turnlane_integrations.langgraph.refusing import Refusal, start_of
@@ -27,7 +28,7 @@ class SalvagingSaver(StoringSaver):
 
     def __init__(self, saver: BaseCheckpointSaver[Any], *, salvage: Transcripts) -> None:
         super().__init__(saver)
-        self._salvage = salvage
+        self._salvage = some_transcripts(salvage, "salvage")
 
     def restore(self, entry: Mapping[str, Any]) -> Any:
         """Return what an entry of the salvage holds: the channels of a checkpoint, or the writes of a task."""

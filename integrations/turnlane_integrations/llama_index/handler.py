@@ -23,6 +23,8 @@ class LaneHandler(WorkflowHandler):
         self._handler = handler
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_handler":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self._handler, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:

@@ -5,10 +5,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
 from llama_index.core.memory import Memory
-from llama_index.core.workflow import Workflow
+from llama_index.core.workflow import StartEvent, Workflow
 from workflows.handler import WorkflowHandler
 
 from turnlane import Runtime, Turn
+from turnlane.arguments import optional_seconds
 from turnlane.errors import SessionKeyRequired
 from turnlane.policies import Policy
 from turnlane.settled import settled
@@ -39,7 +40,8 @@ class LaneRunner:
         turn_timeout: seconds after which a run is cancelled.
 
     Raises:
-        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`), or takes one back (`Rollback`).
+        ValueError: an argument is out of its range, or the policy makes one turn of several messages (`Coalesce`,
+            `Steer`), or takes one back (`Rollback`).
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class LaneRunner:
     ) -> None:
         self._runtime = runtime
         self._policy = one_by_one(runtime, policy)
-        self._turn_timeout = turn_timeout
+        self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
 
     async def run(self, workflow: Workflow, *args: Any, session_id: str | None = None, **kwargs: Any) -> Any:
         """Return what `await workflow.run(...)` returns, when the conversation's turn has come.
@@ -85,7 +87,7 @@ class LaneRunner:
             SessionKeyRequired: nothing names the conversation.
             LaneError: as a turn.
         """
-        async with self.turn(_id_of(kwargs.get("memory")) if session_id is None else session_id):
+        async with self.turn(_id_of(_memory_of(args, kwargs)) if session_id is None else session_id):
             handler = LaneHandler(workflow.run(*args, **kwargs))
             try:
                 yield handler
@@ -106,7 +108,14 @@ class LaneRunner:
         return self._runtime.turn(session_id, policy=self._policy, turn_timeout=self._turn_timeout, join=True)
 
 
-def _id_of(memory: object) -> str:
-    if isinstance(memory, Memory):
+def _memory_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Memory | None:
+    """Return the memory a run is given: by its name, by its place, or in the event it begins with."""
+    events = (each for each in (*args, *kwargs.values()) if isinstance(each, StartEvent))
+    found = (kwargs.get("memory"), *args, *(event.get("memory") for event in events))
+    return next((each for each in found if isinstance(each, Memory)), None)
+
+
+def _id_of(memory: Memory | None) -> str:
+    if memory is not None:
         return memory.session_id
     raise SessionKeyRequired("memory=, a Memory with a session_id, or session_id=")

@@ -13,6 +13,8 @@ from agents.memory import is_openai_responses_compaction_aware_session
 
 from turnlane import Transcripts, Turn
 from turnlane.transcripts.working import to_its_end
+from turnlane_integrations._across_loops import AcrossLoops
+from turnlane_integrations._checked import some_transcripts
 from turnlane_integrations._refused import kind_of, refused
 
 __all__ = ("FencedSession",)
@@ -41,7 +43,8 @@ class FencedSession:
         salvage: where refused items go, as the transcript of the session's id.
 
     Raises:
-        ValueError: the session compacts itself, or is an `OpenAIConversationsSession`, which a run must see as such.
+        ValueError: `salvage` is none; or the session compacts itself, or is an `OpenAIConversationsSession`, which a
+            run must see as such.
     """
 
     def __init__(self, session: Session, *, salvage: Transcripts) -> None:
@@ -52,10 +55,10 @@ class FencedSession:
         self.session_id: str = session.session_id
         self.session_settings: SessionSettings | None = session.session_settings
         self.underlying_session: Session = session
-        self._salvage = salvage
+        self._salvage = some_transcripts(salvage, "salvage")
         self._seen: list[bytes] | None = None
         self._turn, self._runs = "", 0
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time = AcrossLoops()
         methods = (session.get_items, session.add_items, session.pop_item, session.clear_session)
         self._takes_wrapper = all("wrapper" in inspect.signature(method).parameters for method in methods)
 
@@ -68,8 +71,15 @@ class FencedSession:
             raise AttributeError(f"a FencedSession has no {name}")
         return getattr(self.underlying_session, name)
 
-    async def get_items(self, limit: int | None = None, *, wrapper: Any = None) -> list[TResponseInputItem]:
-        """Return the items of the session, and remember all of them if that is where the run begins."""
+    async def get_items(
+        self, limit: int | None = None, *, wrapper: Any = None, **others: Any
+    ) -> list[TResponseInputItem]:
+        """Return the items of the session, and remember all of them if that is where the run begins.
+
+        With `others`, as the `branch_id` of an `AdvancedSQLiteSession`, return what the session returns for them.
+        """
+        if others:
+            return await self.underlying_session.get_items(limit, **self._with(wrapper), **others)
         if limit is None and self.session_settings is not None:
             limit = self.session_settings.limit
         if self._seen is None:
@@ -112,8 +122,7 @@ class FencedSession:
     async def guarded(self, turn: Turn) -> AsyncGenerator[None, None]:
         """Begin anew for a turn, inside the block; its other runs go on with what has been seen, to the last end."""
         if self._turn != turn.id:
-            # A lock of its own for each turn: sessions may go from one event loop to the next.
-            self._turn, self._runs, self._seen, self._one_at_a_time = turn.id, 0, None, asyncio.Lock()
+            self._turn, self._runs, self._seen = turn.id, 0, None
         self._runs += 1
         try:
             async with self._one_at_a_time:
@@ -163,4 +172,5 @@ class FencedSession:
 
 
 def _digest(item: TResponseInputItem) -> bytes:
-    return sha256(json.dumps(item, sort_keys=True, default=str).encode()).digest()
+    text = json.dumps(item, default=str)  # of which keys become text
+    return sha256(json.dumps(json.loads(text), sort_keys=True).encode()).digest()

@@ -11,6 +11,7 @@ from agents.run import RunOptions
 from typing_extensions import Unpack
 
 from turnlane import Runtime
+from turnlane.arguments import optional_seconds
 from turnlane.errors import NotConfigured, SessionKeyRequired
 from turnlane.policies import Policy
 from turnlane.transcripts.working import to_its_end
@@ -43,8 +44,8 @@ class LaneRunner:
         turn_timeout: seconds after which a run is cancelled.
 
     Raises:
-        ValueError: there is no such policy, or it is one of those two, or `Rollback`: what sessions have stored is not
-            taken back.
+        ValueError: an argument is out of its range; there is no such policy, or it is one of those two, or `Rollback`:
+            what sessions have stored is not taken back.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class LaneRunner:
     ) -> None:
         self._runtime = runtime
         self._policy = one_by_one(runtime, policy)
-        self._turn_timeout = turn_timeout
+        self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
 
     async def run(
         self,

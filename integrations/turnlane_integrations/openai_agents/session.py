@@ -8,8 +8,9 @@ from typing import Any, cast
 from agents import SessionSettings, TResponseInputItem
 
 from turnlane import Transcripts, Turn
-from turnlane.errors import TranscriptCorrupt, TranscriptError, TranscriptReentry
-from turnlane_integrations._refused import JSON
+from turnlane.errors import TranscriptCorrupt, TranscriptReentry
+from turnlane_integrations._checked import some_transcripts
+from turnlane_integrations._entries import JSON, append
 
 __all__ = ("TranscriptSession",)
 
@@ -26,14 +27,17 @@ class TranscriptSession:
     Guarantees: within a run of `LaneRunner`, a change of the transcript by anybody who does not own it, between what
     the model was shown and what is stored, is a `TranscriptTakeover`, and the words are salvaged.
 
-    Not guaranteed: that of runs of the plain `Runner`; those store what they have behind whatever is there. Nor that a
-    compaction is one write: one whose process dies between its two shows no items afterwards; they are in the
-    transcript, before its last entry.
+    Not guaranteed: that of runs of the plain `Runner`; those store what they have behind whatever is there, and whoever
+    stores in these transcripts is no stranger to the runs beside it. Nor that a compaction is one write: one whose
+    process dies between its two shows no items afterwards; they are in the transcript, before its last entry.
 
     Args:
         session_id: of the conversation: the id of its transcript, and the key of its lane.
         transcripts: where it is.
         session_settings: as in other sessions: `limit` is how many items are shown to the model.
+
+    Raises:
+        ValueError: `transcripts` is none.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class TranscriptSession:
     ) -> None:
         self.session_id: str = session_id
         self.session_settings: SessionSettings | None = session_settings or SessionSettings()
-        self._transcripts = transcripts
+        self._transcripts = some_transcripts(transcripts, "transcripts")
 
     def __repr__(self) -> str:
         return f"<TranscriptSession {self.session_id!r} in {self._transcripts!r}>"
@@ -64,12 +68,8 @@ class TranscriptSession:
             TypeError: JSON can not hold an item.
             TranscriptTakeover, StaleTurn: somebody else changed the transcript; the items are in the salvage.
         """
-        try:
-            await self._transcripts.append(self.session_id, *({ITEM: item} for item in items))
-        except TranscriptError:
-            raise
-        except ValueError:
-            await self._transcripts.append(self.session_id, *({JSON: json.dumps(item)} for item in items))
+        entries = [{ITEM: item} for item in items]
+        await append(self._transcripts, self.session_id, entries, lambda: map(json.dumps, items))
 
     async def pop_item(self, *, wrapper: Any = None) -> TResponseInputItem | None:
         """Take the last item away and return it; None where there is none."""

@@ -12,6 +12,7 @@ from pydantic_ai.result import StreamedRunResult
 from pydantic_ai.tools import AgentDepsT
 
 from turnlane import Runtime
+from turnlane.arguments import optional_seconds
 from turnlane.policies import Policy
 from turnlane_integrations._policies import one_by_one
 from turnlane_integrations.pydantic_ai.sync_runs import SyncRuns, is_alone
@@ -45,7 +46,8 @@ class LaneAgent(SyncRuns[AgentDepsT, OutputDataT]):
         turn_timeout: seconds after which a run is cancelled.
 
     Raises:
-        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`), or takes one back (`Rollback`).
+        ValueError: an argument is out of its range, or the policy makes one turn of several messages (`Coalesce`,
+            `Steer`), or takes one back (`Rollback`).
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class LaneAgent(SyncRuns[AgentDepsT, OutputDataT]):
         self._store = store
         self._scope = scope
         self._policy = one_by_one(runtime, policy)
-        self._turn_timeout = turn_timeout
+        self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
 
     @overload
     def iter(

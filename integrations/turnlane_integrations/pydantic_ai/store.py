@@ -18,6 +18,7 @@ from turnlane import Transcripts, Turn
 from turnlane.errors import TranscriptError
 from turnlane.transcripts import Author, Entry
 from turnlane.transcripts.working import to_its_end
+from turnlane_integrations._checked import some_transcripts
 from turnlane_integrations.pydantic_ai.lines import Lines, line_of
 from turnlane_integrations.pydantic_ai.logs import Logs
 from turnlane_integrations.pydantic_ai.takeover import kept
@@ -41,10 +42,13 @@ class TranscriptConversationStore(ConversationStore):
 
     Args:
         transcripts: where the conversations are, and nothing else.
+
+    Raises:
+        ValueError: these are none.
     """
 
     def __init__(self, transcripts: Transcripts) -> None:
-        self._transcripts = transcripts
+        self._transcripts = some_transcripts(transcripts, "transcripts")
         self._lines = Lines()
         self._logs = Logs(transcripts, self._lines)
         self._author = Author()

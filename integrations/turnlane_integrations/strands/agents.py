@@ -4,22 +4,27 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from inspect import isawaitable
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from strands import Agent
 from strands.agent import AgentResult
 from strands.types.agent import AgentInput
 
-from turnlane import Runtime, Turn
+from turnlane import Lanes, Runtime, Turn
 from turnlane.errors import LaneReentry
 from turnlane.policies import Policy
 from turnlane_integrations._policies import one_by_one
 from turnlane_integrations.strands.ending import asked_to_stop_with, shut_down
 from turnlane_integrations.strands.refusal import refusal_behind
+from turnlane_integrations.strands.refusals import refusals_kept
 
 __all__ = ("LaneAgents",)
 
 MakeAgent = Callable[[str], Agent | Awaitable[Agent]]
 """Makes the agent of a session id, with its session manager."""
+
+# The sessions whose agent runs, of all who use these lanes: their agents may write to one place.
+_running: WeakKeyDictionary[Lanes, set[str]] = WeakKeyDictionary()
 
 
 class LaneAgents:
@@ -29,10 +34,11 @@ class LaneAgents:
 
     Guarantees: invocations of one session id run one after the other, in the order in which they were called, and each
     agent is shown what the ones before it have stored. Behind `LaneMiddleware` with the same key an invocation joins
-    the request's turn; a second one inside that turn, as of a tool of the first, is a `LaneReentry`: its agent would be
-    written over. An invocation that is interrupted is asked to stop as `Agent.cancel` asks, so that what it stores is
-    whole; it is cancelled when the policy's grace is over. An agent is shut down inside its turn, so that its memory
-    manager has kept what was said.
+    the request's turn; a second one inside that turn, as of a tool of the first, is a `LaneReentry`, of whichever
+    `LaneAgents` of these lanes: its agent would be written over. An invocation that is interrupted is asked to stop as
+    `Agent.cancel` asks, so that what it stores is whole; it is cancelled when the policy's grace is over. An agent is
+    shut down inside its turn, so that its memory manager has kept what was said. What a `FencedRepository` has refused
+    a tool, which strands tells its model alone, is in the salvage and in the log.
 
     Not guaranteed: that clients of MCP which `make_agent` makes are closed before Python collects the agent: make them
     once, outside of it; anything for agents that are not made by a `LaneAgents` of the same lanes, but that a
@@ -48,9 +54,8 @@ class LaneAgents:
         idle_consumer_timeout: seconds a stream waits for its reader to ask for the next event.
 
     Raises:
-        ValueError: the policy makes one turn of several messages (`Coalesce`, `Steer`), or takes one back (`Rollback`).
-
-    Mutable: `_running`, the sessions whose agent runs.
+        ValueError: the runtime is none, or the policy makes one turn of several messages (`Coalesce`, `Steer`), or
+            takes one back (`Rollback`).
     """
 
     def __init__(
@@ -69,9 +74,9 @@ class LaneAgents:
             idle_consumer_timeout=idle_consumer_timeout,
         )
         self._make_agent = make_agent
-        self._running: set[str] = set()
-        self._invoke = turns(self._invoke_inside)
-        self._stream = turns(self._stream_inside)
+        self._running = _running.setdefault(runtime.lanes, set())
+        self._invoke = turns(self._invoke_async)
+        self._stream = turns(self._stream_async)
 
     async def invoke_async(self, session_id: str, prompt: AgentInput = None, **options: Any) -> AgentResult:
         """Do what `Agent.invoke_async` does, when the session's turn has come.
@@ -107,13 +112,13 @@ class LaneAgents:
         """
         return self._stream(session_id, prompt, options)
 
-    async def _invoke_inside(
+    async def _invoke_async(
         self, session_id: str, prompt: AgentInput, options: Mapping[str, Any], *, turn: Turn
     ) -> AgentResult:
         async with self._agent(session_id, turn) as agent:
             return await agent.invoke_async(prompt, **options)
 
-    async def _stream_inside(
+    async def _stream_async(
         self, session_id: str, prompt: AgentInput, options: Mapping[str, Any], *, turn: Turn
     ) -> AsyncGenerator[dict[str, Any], None]:
         async with self._agent(session_id, turn) as agent:
@@ -132,7 +137,7 @@ class LaneAgents:
         try:
             made = self._make_agent(session_id)
             agent = await made if isawaitable(made) else made
-            async with asked_to_stop_with(turn, agent), shut_down(agent):
+            async with refusals_kept(), asked_to_stop_with(turn, agent), shut_down(agent):
                 yield agent
         except Exception as error:
             refusal = refusal_behind(error)

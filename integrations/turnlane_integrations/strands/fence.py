@@ -2,23 +2,34 @@
 
 import json
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage
 
 from turnlane import Transcripts
+from turnlane_integrations._checked import some_transcripts
 from turnlane_integrations.strands.passing import PassingRepository
 from turnlane_integrations.strands.refusal import SessionChanged
+from turnlane_integrations.strands.refusals import noted
 
 __all__ = ("FencedRepository",)
 
 Agent = tuple[str, str]  # session id, agent id
 
 
+class Seen(NamedTuple):
+    """A message that was read or written."""
+
+    message: SessionMessage
+    digest: bytes
+
+
 class FencedRepository(PassingRepository):
     """Wraps a repository for one agent: what it has read must still be there when it writes, and its place be free.
+
+    A repository whose messages have the numbers that strands gives them, as those it comes with.
 
         store = FencedRepository(FileSessionManager(session_id), salvage=transcripts)
         Agent(..., session_manager=RepositorySessionManager(session_id, store))
@@ -37,13 +48,16 @@ class FencedRepository(PassingRepository):
     Args:
         repository: where sessions are. Make one wrapper for each agent: it knows what that agent has seen.
         salvage: where refused words go, as the transcript of the session's id.
+
+    Raises:
+        ValueError: `salvage` is none.
     """
 
     def __init__(self, repository: SessionRepository, *, salvage: Transcripts) -> None:
         super().__init__(repository)
-        self._salvage = salvage
+        self._salvage = some_transcripts(salvage, "salvage")
         # Mutable: what each agent has read or written last; `_last` is None where it has no message.
-        self._last: dict[Agent, tuple[int, bytes] | None] = {}
+        self._last: dict[Agent, Seen | None] = {}
         self._state: dict[Agent, bytes] = {}
         self._refused: set[Agent] = set()
 
@@ -110,7 +124,7 @@ class FencedRepository(PassingRepository):
                 session_id, agent_id, "appended", f"{number} messages", "more", "append", session_message
             )
         self._repository.create_message(session_id, agent_id, session_message, **kwargs)
-        self._last[session_id, agent_id] = number, _digest(session_message)
+        self._last[session_id, agent_id] = Seen(session_message, _digest(session_message))
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
         """Write over a message, as strands does to redact it, if nobody else has written.
@@ -121,8 +135,8 @@ class FencedRepository(PassingRepository):
         self._prove(session_id, agent_id, session_message)
         self._repository.update_message(session_id, agent_id, session_message, **kwargs)
         last = self._last.get((session_id, agent_id))
-        if last is not None and last[0] == session_message.message_id:
-            self._last[session_id, agent_id] = last[0], _digest(session_message)
+        if last is not None and last.message.message_id == session_message.message_id:
+            self._last[session_id, agent_id] = Seen(session_message, _digest(session_message))
 
     def list_messages(
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
@@ -130,18 +144,22 @@ class FencedRepository(PassingRepository):
         """List messages, and remember the last one of all."""
         found = self._repository.list_messages(session_id, agent_id, limit, offset, **kwargs)
         if limit is None:
-            self._last[session_id, agent_id] = (found[-1].message_id, _digest(found[-1])) if found else None
+            self._last[session_id, agent_id] = Seen(found[-1], _digest(found[-1])) if found else None
         return found
 
     def _prove(self, session_id: str, agent_id: str, message: SessionMessage) -> None:
         """Raise if the last message that was read or written is not there any more as it was."""
         last = self._last.get((session_id, agent_id))
-        there = None if last is None else self._repository.read_message(session_id, agent_id, last[0])
+        number = -1 if last is None else last.message.message_id
+        there = None if last is None else self._repository.read_message(session_id, agent_id, number)
         if (session_id, agent_id) in self._refused:
-            raise self._refusal(session_id, agent_id, "edited", "no refusal", "one", "append", message)
-        if last is not None and (there is None or _digest(there) != last[1]):
+            kept = "a wrapper that has refused its agent a write: make one for each agent"
+            raise self._refusal(session_id, agent_id, "edited", "a new wrapper", kept, "append", message)
+        if last is None or there is last.message:  # a repository in memory has what strands has, and changes
+            return
+        if there is None or _digest(there) != last.digest:
             kind, found = ("truncated", "none") if there is None else ("edited", f"one of {there.updated_at}")
-            raise self._refusal(session_id, agent_id, kind, f"message {last[0]}", found, "append", message)
+            raise self._refusal(session_id, agent_id, kind, f"message {number}", found, "append", message)
 
     def _refusal(
         self,
@@ -154,17 +172,19 @@ class FencedRepository(PassingRepository):
         *words: SessionMessage | SessionAgent,
     ) -> SessionChanged:
         self._refused.add((session_id, agent_id))
-        return SessionChanged(
-            session_id,
-            kind=kind,
-            expected=expected,
-            found=found,
-            phase=phase,
-            words=tuple(
-                {"agent_id": agent_id, "message" if isinstance(each, SessionMessage) else "agent": each.to_dict()}
-                for each in words
-            ),
-            salvage=self._salvage,
+        return noted(
+            SessionChanged(
+                session_id,
+                kind=kind,
+                expected=expected,
+                found=found,
+                phase=phase,
+                words=tuple(
+                    {"agent_id": agent_id, "message" if isinstance(each, SessionMessage) else "agent": each.to_dict()}
+                    for each in words
+                ),
+                salvage=self._salvage,
+            )
         )
 
 

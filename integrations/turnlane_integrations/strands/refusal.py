@@ -44,17 +44,18 @@ class SessionChanged(SessionException):
         self.phase: str = phase
         self.words: tuple[dict[str, Any], ...] = words
         self._salvage = salvage
+        self._takeover: TranscriptTakeover | None = None  # once it is settled
         super().__init__(
             f"session {session_id!r} was {kind} by somebody else (found at {phase}): {expected} was proven, "
             f"{found} is there"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = {name: value for name, value in vars(self).items() if name != "_salvage"}
+        facts = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         return _rebuilt, (facts,)
 
     async def settle(self) -> TranscriptTakeover:
-        """Keep the words in the salvage, and return the error of turnlane to raise.
+        """Keep the words in the salvage, once, and return the error of turnlane to raise.
 
         Raises:
             RuntimeError: this error was pickled, or made by hand: it does not know the salvage.
@@ -62,7 +63,7 @@ class SessionChanged(SessionException):
         """
         if self._salvage is None:
             raise RuntimeError("this error does not know where its words are to go: they are in `words`") from self
-        return await refused(
+        self._takeover = self._takeover or await refused(
             self._salvage,
             self.session_id,
             self.words,
@@ -72,6 +73,7 @@ class SessionChanged(SessionException):
             found=self.found,
             phase=self.phase,
         )
+        return self._takeover
 
 
 def refusal_behind(error: BaseException) -> SessionChanged | None:
