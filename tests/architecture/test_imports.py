@@ -50,11 +50,14 @@ RANKS = {
     "turnlane.__main__": 9,
     "turnlane": 9,
     "turnlane_integrations._needs": 10,
+    "turnlane_integrations._across_loops": 10,
+    "turnlane_integrations._checked": 10,
+    "turnlane_integrations._entries": 10,
     "turnlane_integrations._blocking": 10,
-    "turnlane_integrations._refused": 10,
     "turnlane_integrations._request": 10,
-    "turnlane_integrations._policies": 10,
-    "turnlane_integrations": 11,
+    "turnlane_integrations._refused": 11,
+    "turnlane_integrations._policies": 11,
+    "turnlane_integrations": 12,
 }
 
 SOURCES = tuple(package_sources())

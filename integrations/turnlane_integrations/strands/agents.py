@@ -4,17 +4,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from inspect import isawaitable
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 from strands import Agent
 from strands.agent import AgentResult
 from strands.types.agent import AgentInput
 
-from turnlane import Lanes, Runtime, Turn
+from turnlane import Runtime, Turn
 from turnlane.errors import LaneReentry
 from turnlane.policies import Policy
 from turnlane_integrations._policies import one_by_one
 from turnlane_integrations.strands.ending import asked_to_stop_with, shut_down
+from turnlane_integrations.strands.inside import inside
 from turnlane_integrations.strands.refusal import refusal_behind
 from turnlane_integrations.strands.refusals import refusals_kept
 
@@ -22,9 +22,6 @@ __all__ = ("LaneAgents",)
 
 MakeAgent = Callable[[str], Agent | Awaitable[Agent]]
 """Makes the agent of a session id, with its session manager."""
-
-# The sessions whose agent runs, of all who use these lanes: their agents may write to one place.
-_running: WeakKeyDictionary[Lanes, set[str]] = WeakKeyDictionary()
 
 
 class LaneAgents:
@@ -34,15 +31,16 @@ class LaneAgents:
 
     Guarantees: invocations of one session id run one after the other, in the order in which they were called, and each
     agent is shown what the ones before it have stored. Behind `LaneMiddleware` with the same key an invocation joins
-    the request's turn; a second one inside that turn, as of a tool of the first, is a `LaneReentry`, of whichever
-    `LaneAgents` of these lanes: its agent would be written over. An invocation that is interrupted is asked to stop as
-    `Agent.cancel` asks, so that what it stores is whole; it is cancelled when the policy's grace is over. An agent is
-    shut down inside its turn, so that its memory manager has kept what was said. What a `FencedRepository` has refused
-    a tool, which strands tells its model alone, is in the salvage and in the log.
+    the request's turn; a second one inside that turn, as of a tool of the first, is a `LaneReentry`, and inside of the
+    agent one of any `LaneAgents` of these lanes is: its agent would be written over. An invocation that is interrupted
+    is asked to stop as `Agent.cancel` asks, so that what it stores is whole; it is cancelled when the policy's grace is
+    over. An agent is shut down inside its turn, so that its memory manager has kept what was said. What a
+    `FencedRepository` has refused a tool, which strands tells its model alone, is in the salvage and in the log.
 
     Not guaranteed: that clients of MCP which `make_agent` makes are closed before Python collects the agent: make them
     once, outside of it; anything for agents that are not made by a `LaneAgents` of the same lanes, but that a
-    `FencedRepository` finds what they have written; nor that a tool which runs in a thread has ended with its turn,
+    `FencedRepository` finds what they have written; or for agents of two `LaneAgents` that one turn begins side by side;
+    nor that a tool which runs in a thread has ended with its turn,
     where that was cancelled.
 
     Args:
@@ -74,7 +72,8 @@ class LaneAgents:
             idle_consumer_timeout=idle_consumer_timeout,
         )
         self._make_agent = make_agent
-        self._running = _running.setdefault(runtime.lanes, set())
+        self._lanes = runtime.lanes
+        self._running: set[str] = set()
         self._invoke = turns(self._invoke_async)
         self._stream = turns(self._stream_async)
 
@@ -135,10 +134,11 @@ class LaneAgents:
             raise LaneReentry(session_id, cycle=(session_id, session_id))
         self._running.add(session_id)
         try:
-            made = self._make_agent(session_id)
-            agent = await made if isawaitable(made) else made
-            async with refusals_kept(), asked_to_stop_with(turn, agent), shut_down(agent):
-                yield agent
+            with inside(self._lanes, session_id):
+                made = self._make_agent(session_id)
+                agent = await made if isawaitable(made) else made
+                async with refusals_kept(), asked_to_stop_with(turn, agent), shut_down(agent):
+                    yield agent
         except Exception as error:
             refusal = refusal_behind(error)
             if refusal is None:
