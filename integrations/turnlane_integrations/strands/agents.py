@@ -39,9 +39,8 @@ class LaneAgents:
 
     Not guaranteed: that clients of MCP which `make_agent` makes are closed before Python collects the agent: make them
     once, outside of it; anything for agents that are not made by a `LaneAgents` of the same lanes, but that a
-    `FencedRepository` finds what they have written; or for agents of two `LaneAgents` that one turn begins side by side;
-    nor that a tool which runs in a thread has ended with its turn,
-    where that was cancelled.
+    `FencedRepository` finds what they have written; or for agents of two `LaneAgents` that one turn begins side by
+    side; nor that a tool which runs in a thread has ended with its turn, where that was cancelled.
 
     Args:
         runtime: whose lanes.
