@@ -159,3 +159,10 @@ class TestJoined:
         """The error names the argument."""
         with pytest.raises(ValueError, match="'text' is neither text in each call nor a list in each call"):
             joined("text")(calls)
+
+
+@pytest.mark.parametrize(("arguments", "name"), [((5,), "name"), (("text", None), "separator")])
+def test_what_names_no_argument_is_refused_when_it_is_given(arguments: tuple[Any, ...], name: str) -> None:
+    """Not when messages meet for the first time."""
+    with pytest.raises(ValueError, match=f"{name} must be text"):
+        joined(*arguments)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from turnlane import Runtime, current_turn
 from turnlane.arguments import optional_seconds
 from turnlane.errors import LaneError, SessionKeyRequired, TurnInterrupted
+from turnlane.keys import require_key
 from turnlane.policies import Policy
 from turnlane_integrations._needs import missing as _missing
 from turnlane_integrations._policies import one_by_one
@@ -87,12 +88,13 @@ class LaneAgentExecutor(AgentExecutor):
         """Have a message executed when the turn of its context has come.
 
         Raises:
-            SessionKeyRequired: it has no context.
+            SessionKeyRequired, SessionKeyInvalid: it has no context, or one that can be no key.
             LaneError: as a turn, where it is not told as a status.
         """
         key = self._key(context)
         if not key:
             raise SessionKeyRequired("contextId")
+        require_key(key)  # before anything is announced
         known, began = context.current_task, False
         if self._announce and current_turn() is None:  # inside one there may be no wait, and no time to lose
             await _announce(context, event_queue)

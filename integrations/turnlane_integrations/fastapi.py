@@ -29,6 +29,7 @@ from turnlane.keys import (
 from turnlane.policies import Coalesce, Policy, Steer, policy_from_setting
 from turnlane.sessions import Session
 from turnlane.turns.joining import live_turn
+from turnlane_integrations._checked import a_runtime
 from turnlane_integrations._needs import missing as _missing
 
 try:
@@ -108,11 +109,11 @@ def lane(
 
     Raises:
         NotConfigured: this version of FastAPI ends dependencies before a stream is sent.
-        ValueError: the lanes have caps per principal, and the key does not tell for whom a request is; there is no such
-            policy, or it needs a `message`.
+        ValueError: the runtime is none; the lanes have caps per principal, and the key does not tell for whom a request
+            is; there is no such policy, or it needs a `message`.
     """
     extractor = from_setting(key)
-    if runtime.lanes.limits.principals_matter and not has_principal(extractor):
+    if a_runtime(runtime).lanes.limits.principals_matter and not has_principal(extractor):
         raise ValueError(
             "lanes with caps per principal must know for whom a request is: keys.scoped_by(principal, ...)"
         )

@@ -63,8 +63,12 @@ def joined(name: str, separator: str = "\n\n") -> Callable[[Sequence[Mapping[str
         separator: what stands between texts.
 
     Raises:
-        ValueError: by the merge, where a call has no such argument, or it is neither, or not the same in all.
+        ValueError: an argument is no text; by the merge, where a call has no such argument, or it is neither, or not
+            the same in all.
     """
+    for argument, given in (("name", name), ("separator", separator)):
+        if not isinstance(cast("object", given), str):
+            raise ValueError(f"{argument} must be text, not {given!r}")
     return _Joined(name, separator)
 
 

@@ -9,9 +9,9 @@ import pytest
 from engines.places import PLACES, Place
 from engines.visits import KEY, Visit, two, within
 from support.turns_steps import apart
-from turnlane import Lanes, Runtime
+from turnlane import Enqueue, Lanes, Runtime
 from turnlane.engines import Engine
-from turnlane.errors import EngineUnavailable, LanesDraining
+from turnlane.errors import EngineUnavailable, LanesDraining, OutcomeUnknown, WaitTimeout
 from turnlane.hooks import DrainStarted
 from turnlane.lanes.shared import SharedGate
 
@@ -129,3 +129,29 @@ async def test_an_engine_that_does_not_answer_is_told(
             assert not one.gate.draining
             with pytest.raises(EngineUnavailable, match="it is away"):
                 await one.snapshot_everywhere()
+
+
+async def test_what_only_looks_has_no_unknown_outcome(
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that does not say whether it has looked is one that can not be used."""
+    async with two(tmp_path, place) as (one, _):
+        await Visit(one).left()
+
+        async def look(self: Engine) -> None:
+            raise OutcomeUnknown("there", operation="look at lanes", reason="no answer")
+
+        assert isinstance(one.gate, SharedGate)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(one.gate.engine), "look", look)
+            with pytest.raises(EngineUnavailable, match="there could not look at lanes: no answer"):
+                await one.snapshot_everywhere()
+
+
+async def test_who_has_waited_too_long_is_not_told_that_nobody_held_the_lane(tmp_path: Path, place: Place) -> None:
+    """Another process may, of which this one does not know who it is."""
+    async with two(tmp_path, place) as (one, other), one.turn(KEY):
+        with pytest.raises(WaitTimeout, match="no turn of this process held it") as caught:
+            async with other.turn(KEY, policy=Enqueue(wait_timeout=0.05)):
+                raise AssertionError
+        assert caught.value.holder is None

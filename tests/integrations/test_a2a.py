@@ -114,6 +114,14 @@ class TestAnnouncing:
             await running.response()
             assert on.model.calls == [["hold this"]]
 
+    async def test_a_context_that_can_be_no_key_is_refused_before_that(self, tmp_path: Path) -> None:
+        """No task is made that would fail without a reason."""
+        async with scene(tmp_path, announce=True) as on:
+            answer = await on.server.send("hi", context_id="a\x07b", at_once=True).response()
+            assert "the session key" in answer.text
+            assert "TASK_STATE" not in answer.text
+            assert on.model.calls == []
+
     async def test_a_stream_is_told_the_same(self, tmp_path: Path) -> None:
         """Submitted, rejected, and the end."""
         async with scene(tmp_path, announce=True, policy="reject") as on:

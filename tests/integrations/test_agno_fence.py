@@ -9,6 +9,8 @@ from typing import Any, Self
 import pytest
 from agno.agent import Agent
 from agno.db.base import AsyncBaseDb, BaseDb
+from agno.db.in_memory import InMemoryDb
+from agno.db.schemas import UserMemory
 from agno.db.sqlite import AsyncSqliteDb, SqliteDb
 from agno.run.agent import RunOutput
 from agno.session import AgentSession
@@ -253,6 +255,18 @@ async def test_a_fenced_database_is_one_like_the_other(tmp_path: Path) -> None:
     async with place:
         await place.agent.arun("one", session_id="c")
         assert len(place.lines()) == 2
+
+
+def test_a_fenced_database_is_on_the_same_storage(tmp_path: Path) -> None:
+    """Also in memory, where agno puts other lists in the place of what it has stored."""
+    db: Any = InMemoryDb()  # type: ignore[no-untyped-call]
+    fenced = fenced_db(db, salvage=Transcripts(tmp_path))
+    for name in ("one", "two"):
+        db.upsert_user_memory(UserMemory(memory=name, memory_id=name, user_id="ada"))
+    db.delete_user_memory("one")
+    fenced.upsert_user_memory(UserMemory(memory="three", memory_id="three", user_id="ada"))
+    for each in (db, fenced):
+        assert [memory.memory for memory in each.get_user_memories(user_id="ada")] == ["two", "three"]
 
 
 def test_the_database_that_is_relied_on_is_there() -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import gc
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextvars import copy_context
 from typing import Any
 
 import anyio
 import httpx
 import pytest
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -16,6 +18,7 @@ from starlette.routing import Route
 from support.blocks import LONGEST, Steps, is_free, turn_of
 from support.server_loopback import uvicorn_serving
 from turnlane import Enqueue, LaneMiddleware, Lanes, Runtime
+from turnlane.hooks import TurnQueued
 from turnlane_integrations._blocking import Blocking
 
 
@@ -79,3 +82,26 @@ async def test_endpoints_of_a_server_that_are_not_async(way: str, laned: bool) -
                     break
             assert (await client.get("/answer", headers=headers)).text == "done"
         assert is_free(runtime)
+
+
+async def test_threads_that_wait_leave_their_places_to_others() -> None:
+    """All that a server has may wait for a turn, of which what it does needs one more."""
+    async with Runtime() as runtime, asyncio.timeout(LONGEST):
+        blocking, queued = Blocking(runtime), asyncio.Queue[TurnQueued]()
+        runtime.hooks.on(TurnQueued, queued.put_nowait)
+        threads = to_thread.current_default_thread_limiter()
+        usual, threads.total_tokens = threads.total_tokens, 2
+        outside = copy_context()
+
+        def answer() -> None:
+            with turn_of(blocking, runtime):
+                pass
+
+        async with runtime.turn("k"):
+            waiting = [asyncio.create_task(to_thread.run_sync(answer), context=outside.copy()) for _ in range(2)]
+            await queued.get()
+            await queued.get()
+            assert await to_thread.run_sync(lambda: "done") == "done"
+        await asyncio.gather(*waiting)
+        assert threads.total_tokens == 2
+        threads.total_tokens = usual

@@ -1,12 +1,14 @@
 """What an integration can not use is refused where it is given, not in the middle of the first turn."""
 
 from collections.abc import Callable
+from copy import copy
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from support.rigs import why_not
-from turnlane import Runtime
+from turnlane import Runtime, Transcripts
 
 # Each imports its framework when it is called: not all of them are in every environment.
 
@@ -45,12 +47,16 @@ def strands(given: Any) -> object:
     return FencedRepository(cast("Any", object()), salvage=given)
 
 
-def agno(given: Any) -> object:
+def in_memory() -> object:
     from agno.db.in_memory import InMemoryDb
 
+    return cast("Any", InMemoryDb)()
+
+
+def agno(given: Any) -> object:
     from turnlane_integrations.agno import fenced_db
 
-    return fenced_db(cast("Any", InMemoryDb)(), salvage=given)
+    return fenced_db(in_memory(), salvage=given)
 
 
 def agent_framework(given: Any) -> object:
@@ -136,3 +142,76 @@ def test_a_runtime_is_one() -> None:
 
     with pytest.raises(ValueError, match=r"runtime must be a turnlane\.Runtime, not 'file:///run'"):
         one_by_one(cast("Any", "file:///run"), None)
+
+
+def test_what_pydantic_ai_is_given_is_what_it_takes() -> None:
+    """Each argument is named."""
+    reason = why_not("pydantic_ai")
+    if reason is not None:
+        pytest.skip(reason)
+    from pydantic_ai import Agent
+    from pydantic_ai.conversation_store import InMemoryConversationStore
+
+    from turnlane_integrations.pydantic_ai import LaneAgent
+
+    good: dict[str, Any] = {"wrapped": Agent(), "store": InMemoryConversationStore(), "scope": None}
+    for name, given in (("wrapped", None), ("store", "file:///run"), ("scope", 3)):
+        with pytest.raises(ValueError, match=f"{name} can not be {given!r}"):
+            cast("Any", LaneAgent)(**(good | {name: given}), runtime=Runtime())
+
+
+def test_what_langgraph_is_given_is_what_it_takes(tmp_path: Path) -> None:
+    """A checkpointer that is to be entered first is none, and a portal is one."""
+    reason = why_not("langgraph")
+    if reason is not None:
+        pytest.skip(reason)
+    from langgraph.checkpoint.memory import InMemorySaver
+
+    from turnlane_integrations.langgraph import FencedSaver
+
+    salvage = Transcripts(tmp_path)
+    with pytest.raises(ValueError, match="a checkpointer is needed, not"):
+        FencedSaver(cast("Any", object()), salvage=salvage)
+    with pytest.raises(ValueError, match=r"portal must be an anyio\.from_thread\.BlockingPortal, not 3"):
+        FencedSaver(InMemorySaver(), salvage=salvage, portal=cast("Any", 3))
+    with pytest.raises(ValueError, match="at most 512 bytes"):
+        FencedSaver(InMemorySaver(), salvage=salvage).get_tuple({"configurable": {"thread_id": "x" * 600}})
+
+
+def test_what_google_adk_is_given_is_what_it_takes(tmp_path: Path) -> None:
+    """A service, whose fence can be copied as it can."""
+    reason = why_not("google_adk")
+    if reason is not None:
+        pytest.skip(reason)
+    from google.adk.sessions import InMemorySessionService
+
+    from turnlane_integrations.google_adk import FencedSessions
+
+    with pytest.raises(ValueError, match="a session service is needed, not None"):
+        FencedSessions(cast("Any", None), salvage=Transcripts(tmp_path))
+    service = InMemorySessionService()
+    assert copy(FencedSessions(service, salvage=Transcripts(tmp_path))).service is service
+
+
+def test_what_agno_is_given_is_what_it_takes(tmp_path: Path) -> None:
+    """A database of agno, which is fenced once."""
+    reason = why_not("agno")
+    if reason is not None:
+        pytest.skip(reason)
+    from turnlane_integrations.agno import fenced_db
+
+    salvage = Transcripts(tmp_path)
+    for given in (None, "x", fenced_db(in_memory(), salvage=salvage)):
+        with pytest.raises(ValueError, match="a database of agno is needed, without a fence"):
+            fenced_db(given, salvage=salvage)
+
+
+def test_a_lane_is_of_a_runtime() -> None:
+    """As with all others."""
+    reason = why_not("fastapi")
+    if reason is not None:
+        pytest.skip(reason)
+    from turnlane_integrations.fastapi import lane
+
+    with pytest.raises(ValueError, match=r"runtime must be a turnlane\.Runtime, not None"):
+        lane(cast("Any", None), "x-key")

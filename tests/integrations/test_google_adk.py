@@ -181,7 +181,14 @@ async def test_a_session_that_is_not_named_is_an_error(part: str, value: Any, er
 
 
 @pytest.mark.parametrize(
-    "parts", [("app", "ada", "1"), ("my app", "a/b", "c%2Fd"), (" x ", "Zoë", "e\u0301"), ("a", "b/c", "d")]
+    "parts",
+    [
+        ("app", "ada", "1"),
+        ("my app", "a/b", "c%2Fd"),
+        (" x ", "Zoë", "e\u0301"),
+        ("a", "b/c", "d"),
+        ("a", "b", "漢" * 160),
+    ],
 )
 async def test_the_key_is_that_of_requests(parts: tuple[str, str, str]) -> None:
     """So a run behind the middleware is in the lane of its request."""

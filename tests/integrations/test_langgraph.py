@@ -15,6 +15,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.store.memory import InMemoryStore
 from langgraph.types import StateUpdate
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -403,3 +404,18 @@ def test_the_example_shows_what_is_lost_and_what_is_kept(tmp_path: Path) -> None
         "  who am I? -> 'who am I?'? I remember 'my name is Ada'",
         "  kept: 4 of 4 messages",
     ]
+
+
+@pytest.mark.parametrize("had", [None, InMemorySaver()], ids=["none before", "another before"])
+async def test_what_is_set_is_that_of_the_graph(had: InMemorySaver | None) -> None:
+    """As a server sets the checkpointer, or the store, when its database is open."""
+    saver, store = InMemorySaver(), InMemoryStore()
+    async with laned(ScriptedModel(), saver=had) as graph:
+        graph.checkpointer = saver
+        graph.store = store
+        for text in ("one", "two"):
+            await graph.ainvoke(message(text), ONE)
+        assert [line.text for line in await history(graph)] == ["one", "re one after 0", "two", "re two after 1"]
+        assert graph.graph.store is graph.store is store
+    assert (await chat(ScriptedModel(), saver).aget_state(ONE)).values["messages"]
+    assert had is None or had.get_tuple(ONE) is None

@@ -35,6 +35,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.tools import DeferredToolRequests
 from pydantic_ai.usage import RunUsage
+from pydantic_core import PydanticSerializationError
 
 from support.conversations import DATABASE, KINDS, said, store_in, tamper, texts, turn_of
 from support.server_process import server_process
@@ -220,6 +221,23 @@ async def test_of_processes_that_save_the_same_revision_one_does(kind: str, tmp_
         found = await store.load("c")
     assert found is not None
     assert texts(found.messages)[::2] == winners
+
+
+async def test_what_json_can_not_hold_is_kept_as_text(opened: Opened, tmp_path: Path) -> None:
+    """The conversation stays as it was, and the error says where the words are."""
+    store, _ = opened
+    await turn_of(store, "c", "one")
+    conversation = await store.load("c")
+    assert conversation is not None
+    conversation.messages += said("half of an emoji \ud83d", "and the answer")
+    with pytest.raises(PydanticSerializationError) as caught:
+        await store.save(conversation)
+    kept = await salvaged_in(opened, tmp_path, caught.value)
+    assert "half of an emoji" in kept
+    assert "and the answer" in kept
+    now = await store.load("c")
+    assert now is not None
+    assert texts(now.messages) == ["one", "re one"]
 
 
 async def test_a_save_that_comes_too_late_is_kept(opened: Opened, tmp_path: Path) -> None:

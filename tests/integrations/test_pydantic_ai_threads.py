@@ -3,16 +3,20 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from support.blocks import LONGEST
 from support.rigs import ScriptedModel
 from support.rigs.pydantic_ai import scripted
 from turnlane import LaneMiddleware, Runtime, Transcripts, current_turn
@@ -106,3 +110,44 @@ async def test_an_endpoint_that_is_not_async_goes_on_in_the_turn_of_its_request(
         answers = [(await request.response()).text for request in requests]
     assert answers == ["re one after 0", "re two after 1"]
     assert seen[0] is seen[1]
+
+
+async def test_what_an_agent_does_in_threads_goes_on_while_others_wait_for_theirs(tmp_path: Path) -> None:
+    """An endpoint that is not async waits for the event loop, where its tools want a thread like its own."""
+    async with Runtime() as runtime, asyncio.timeout(LONGEST):
+        plain = Agent(TestModel())
+
+        @plain.tool_plain
+        def look_up() -> str:
+            return "found"
+
+        store = TranscriptConversationStore(Transcripts(tmp_path))
+        agent = LaneAgent(plain, runtime=runtime, store=store)
+        threads = to_thread.current_default_thread_limiter()
+        usual, threads.total_tokens = threads.total_tokens, 1
+        asked = [to_thread.run_sync(partial(agent.run_sync, "hi", conversation_id=each)) for each in ("a", "b", "b")]
+        assert [each.output for each in await asyncio.gather(*asked)] == ['{"look_up":"found"}'] * 3
+        threads.total_tokens = usual
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["read to its end", "left in the middle"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["run_sync", "run_stream_sync"])
+def test_a_stream_without_a_block_is_left_by_the_next_run(whole: bool, streamed: bool, tmp_path: Path) -> None:
+    """Its turn ends, which nobody else can bring about; it is saved if it was read to its end. Others go on."""
+    agent = agent_of(ScriptedModel(), Runtime(), tmp_path)
+    with asyncio.Runner() as runner:
+        asyncio.set_event_loop(runner.get_loop())
+        other = agent.run_stream_sync("other", conversation_id="d")
+        answer = agent.run_stream_sync("one", conversation_id="c")
+        if whole:
+            assert answer.get_output() == "re one after 0"
+        else:
+            assert next(answer.stream_text(delta=True, debounce_by=None)).strip() == "re"
+        after = "re two after 1" if whole else "re two after 0"
+        if streamed:
+            with agent.run_stream_sync("two", conversation_id="c") as following:
+                assert following.get_output() == after
+        else:
+            assert agent.run_sync("two", conversation_id="c").output == after
+        with other:
+            assert other.get_output() == "re other after 0"

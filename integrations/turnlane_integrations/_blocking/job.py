@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
-from anyio import current_effective_deadline, from_thread
+from anyio import current_effective_deadline, from_thread, to_thread
 
 from turnlane.errors import NotConfigured
 from turnlane_integrations._blocking.own_loop import JOB, loop_here
@@ -60,6 +60,9 @@ class Job(Generic[T]):
     def wait(self, future: Future[R]) -> R:
         """Return what the job fulfils a future with; a thread of anyio whose host is cancelled stops waiting for it.
 
+        A thread of anyio that waits does not count among those that its host may have at once: what it waits for may
+        need one itself.
+
         Raises:
             CancelledError: the host is cancelled, or the future was.
             NotConfigured: the loop was closed.
@@ -98,9 +101,13 @@ class Job(Generic[T]):
     async def _seen(self, future: Future[Any]) -> None:
         if current_effective_deadline() == -math.inf:  # the host was cancelled before: this task is not told of it
             raise asyncio.CancelledError
-        seen = asyncio.wrap_future(future)
-        while not seen.done() and not self._is_closed():
-            await asyncio.wait((seen,), timeout=LOOK_SECONDS)
+        seen, threads = asyncio.wrap_future(future), to_thread.current_default_thread_limiter()
+        threads.total_tokens += 1
+        try:
+            while not seen.done() and not self._is_closed():
+                await asyncio.wait((seen,), timeout=LOOK_SECONDS)
+        finally:
+            threads.total_tokens -= 1
 
     def _is_closed(self) -> bool:
         return self._loop is None or self._loop.is_closed()

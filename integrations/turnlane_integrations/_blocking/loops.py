@@ -20,6 +20,8 @@ class Loops:
     """
 
     def __init__(self, runtime: Runtime | None, portal: BlockingPortal | None) -> None:
+        if not isinstance(portal, BlockingPortal | None):
+            raise ValueError(f"portal must be an anyio.from_thread.BlockingPortal, not {portal!r}")
         self.own: OwnLoop = OwnLoop(runtime)
         self._gate = None if runtime is None else runtime.lanes.gate
         self._portal = portal

@@ -3,6 +3,8 @@
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
 
+from agno.db.base import AsyncBaseDb, BaseDb
+
 from turnlane import Transcripts
 from turnlane.settled import settled
 from turnlane_integrations._checked import some_transcripts
@@ -33,13 +35,16 @@ def fenced_db(db: D, *, salvage: Transcripts) -> D:
         salvage: where refused words go, as the transcript of the session's id.
 
     Raises:
-        ValueError: `salvage` is none.
+        ValueError: `db` is none of agno's, or fenced; or `salvage` is none.
     """
     kind: Any = type(db)
+    if not issubclass(kind, BaseDb | AsyncBaseDb) or issubclass(kind, _Called | _Awaited):
+        raise ValueError(f"a database of agno is needed, without a fence, not {db!r}")
     mixin = _Awaited if iscoroutinefunction(kind.upsert_session) else _Called
     fenced: Any = type(kind.__name__, (mixin, kind), {"__module__": kind.__module__})
+    fenced._turnlane_salvage = some_transcripts(salvage, "salvage")
     made: D = fenced.__new__(fenced)
-    made.__dict__ = {**db.__dict__, "_turnlane_salvage": some_transcripts(salvage, "salvage")}
+    made.__dict__ = db.__dict__  # the same, since some is where others are put in the place of what was stored
     return made
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 from google.adk.errors import StaleSessionError
 from google.adk.events import Event
@@ -35,15 +35,19 @@ class FencedSessions(BaseSessionService):
         salvage: where refused events go, as the transcript of the session's key.
 
     Raises:
-        ValueError: `salvage` is none.
+        ValueError: an argument is not what it is to be.
     """
 
     def __init__(self, service: BaseSessionService, *, salvage: Transcripts) -> None:
+        if not isinstance(cast("object", service), BaseSessionService):
+            raise ValueError(f"a session service is needed, not {service!r}")
         self.service: BaseSessionService = service
         self._salvage = some_transcripts(salvage, "salvage")
 
     def __getattr__(self, name: str) -> Any:
         """Return what the service has beyond the contract, as `close`."""
+        if name.startswith("__") or name == "service":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self.service, name)
 
     async def create_session(

@@ -1,7 +1,5 @@
 """The key of a session's lane."""
 
-from urllib.parse import quote
-
 from turnlane.errors import SessionKeyInvalid, SessionKeyRequired
 from turnlane.keys import canonical
 
@@ -21,7 +19,8 @@ def session_key(app_name: str | None, user_id: str | None, session_id: str | Non
         SessionKeyInvalid: one of them is not text, or can not be part of a key.
     """
     named = {"app_name=": app_name, "user_id=": user_id, "session_id=": session_id}
-    return "/".join(quote(_part(value, param), safe="") for param, value in named.items())
+    parts = (_part(value, param) for param, value in named.items())
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
 
 
 def _part(value: object, param: str) -> str:

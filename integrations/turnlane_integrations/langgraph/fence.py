@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import (
 )
 
 from turnlane import Transcripts
+from turnlane.transcripts.given import require_id
 from turnlane_integrations._blocking import Blocking
 from turnlane_integrations.langgraph.reading import Reader, note_reader, reader_of
 from turnlane_integrations.langgraph.refusing import (
@@ -53,12 +54,13 @@ class FencedSaver(SalvagingSaver):
 
     Args:
         saver: where the checkpoints are. Its other methods are at hand here, too.
-        salvage: where refused words go, as the transcript of the thread's id; `restore` reads such an entry.
+        salvage: where refused words go, as the transcript of the thread's id; `restore` reads such an entry. A thread
+            whose id can be none of a transcript is refused when it is read: `ValueError`.
         portal: the loop in which threads write the salvage; None: the one this was
             made in; else that of the thread's host; else its own.
 
     Raises:
-        ValueError: `salvage` is none.
+        ValueError: an argument is not what it is to be.
     """
 
     def __init__(
@@ -167,7 +169,9 @@ class FencedSaver(SalvagingSaver):
 
     def _note(self, config: RunnableConfig) -> None:
         if not is_of_subgraph(config):
-            note_reader((self._guard, thread_of(config)))
+            thread = thread_of(config)
+            require_id(thread)  # or else, when it was paid for, what is refused could not be kept
+            note_reader((self._guard, thread))
 
     def _line(self, place: object, make: Callable[[], L]) -> L:
         """Return the lock of a place; it is kept while somebody has it."""

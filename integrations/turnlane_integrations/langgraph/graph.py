@@ -65,13 +65,12 @@ class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
         idle_consumer_timeout: float = 60.0,
         portal: BlockingPortal | None = None,
     ) -> None:
-        saver: Any = getattr(graph, "checkpointer", None)
-        if isinstance(saver, BaseCheckpointSaver) and not isinstance(saver, StoringSaver):
-            saver = StoringSaver(cast("Any", saver))
-            graph = cast("Any", graph).copy({"checkpointer": saver})
         super().__init__(graph)
+        saver: object = getattr(graph, "checkpointer", None)
+        self._saver = _storing(saver)
+        if self._saver is not None and self._saver is not saver:
+            self.checkpointer = self._saver
         self._blocking = Blocking(runtime, portal=portal)
-        self._saver = saver if isinstance(saver, StoringSaver) else None
         self._runtime = runtime
         self._policy = one_by_one(runtime, policy)
         self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
@@ -79,6 +78,16 @@ class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
 
     def __repr__(self) -> str:
         return f"<LaneGraph of {self.graph.get_name()!r} in {self._runtime.lanes!r}>"
+
+    @property
+    def checkpointer(self) -> Any:
+        """Where the graph keeps its checkpoints. It can be set, as that of the graph, where no run is on its way."""
+        return getattr(self.graph, "checkpointer", None)
+
+    @checkpointer.setter
+    def checkpointer(self, saver: Any) -> None:
+        self._saver = _storing(saver)
+        self.graph = self.graph.copy({"checkpointer": saver if self._saver is None else self._saver})
 
     def turn(self, config: RunnableConfig | None = None) -> AbstractAsyncContextManager[Turn]:
         """Be in the turn of a thread for the block: runs in it, also of the graph itself, are part of the turn.
@@ -130,6 +139,12 @@ class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
         )
         made._blocking = self._blocking
         return made
+
+
+def _storing(saver: object) -> StoringSaver | None:
+    if isinstance(saver, BaseCheckpointSaver) and not isinstance(saver, StoringSaver):
+        return StoringSaver(cast("Any", saver))
+    return saver if isinstance(saver, StoringSaver) else None
 
 
 def _thread_of(graph: object, config: RunnableConfig | None) -> str:

@@ -47,6 +47,13 @@ class GraphProxy(Graph[Input]):
             raise AttributeError(name)
         return getattr(self.graph, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Give the graph what it has beyond its protocol, as its `store`."""
+        if name.startswith("_") or name == "graph" or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.graph, name, value)
+
     # -- its state
 
     def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:

@@ -5,7 +5,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from copy import copy
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -25,9 +25,14 @@ class SaverProxy(BaseCheckpointSaver[Any]):
 
     Args:
         saver: the checkpointer.
+
+    Raises:
+        ValueError: it is none, as what is to be entered to get one.
     """
 
     def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
+        if not isinstance(cast("object", saver), BaseCheckpointSaver):
+            raise ValueError(f"a checkpointer is needed, not {saver!r}")
         self.saver: BaseCheckpointSaver[Any] = saver
         self.serde: SerializerProtocol = saver.serde
 

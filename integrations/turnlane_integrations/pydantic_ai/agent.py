@@ -60,10 +60,17 @@ class LaneAgent(SyncRuns[AgentDepsT, OutputDataT]):
         policy: Policy | str | None = None,
         turn_timeout: float | None = None,
     ) -> None:
+        for name, given, kind in (
+            ("wrapped", wrapped, AbstractAgent),
+            ("store", store, ConversationStore),
+            ("scope", scope, str | None),
+        ):
+            if not isinstance(given, kind):
+                raise ValueError(f"{name} can not be {given!r}")
+        self._policy = one_by_one(runtime, policy)
         super().__init__(wrapped, runtime)
         self._store = store
         self._scope = scope
-        self._policy = one_by_one(runtime, policy)
         self._turn_timeout = optional_seconds("turn_timeout", turn_timeout, above_zero=True)
 
     @overload

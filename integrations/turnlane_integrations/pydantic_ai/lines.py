@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_ai import messages
 from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 from pydantic_ai.messages import ModelMessage
+from pydantic_core import PydanticSerializationError
 
 from turnlane.errors import TranscriptCorrupt
 from turnlane.transcripts import Entry
@@ -49,6 +50,13 @@ class Lines:
     def of_messages(self, found: Iterable[ModelMessage]) -> list[Any]:
         """Return messages as JSON holds them."""
         return cast("list[Any]", json.loads(messages.ModelMessagesTypeAdapter.dump_json(list(found))))
+
+    def words_of(self, found: Sequence[ModelMessage]) -> list[Any]:
+        """Return messages as JSON holds them, or as texts for people where it can not."""
+        try:
+            return self.of_messages(found)
+        except PydanticSerializationError:
+            return [repr(each) for each in found]
 
     def of_record(self, record: ConversationRecord, adopted: int) -> Entry:
         """Return the line of a record, which is stored behind an adoption."""

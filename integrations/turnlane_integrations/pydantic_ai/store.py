@@ -13,6 +13,7 @@ from pydantic_ai.conversation_store import (
     ConversationRecord,
     ConversationStore,
 )
+from pydantic_core import PydanticSerializationError
 
 from turnlane import Transcripts, Turn
 from turnlane.errors import TranscriptError
@@ -75,6 +76,7 @@ class TranscriptConversationStore(ConversationStore):
             ConversationConflict: it was saved, deleted or changed since it was loaded, or is of another scope.
             ConversationTakeover: somebody who does not own its transcript changed it.
             TranscriptError: it could not be stored.
+            PydanticSerializationError: it can not: JSON has no such value.
         """
         return await to_its_end(asyncio.ensure_future(self._save(conversation, scope)))
 
@@ -88,8 +90,8 @@ class TranscriptConversationStore(ConversationStore):
             knowing._at_open = "raise"
         try:
             return await ConversationStore.save(knowing, conversation, scope=scope)
-        except (ConversationConflict, TranscriptError) as error:
-            words = self._lines.of_messages(unsaved)
+        except (ConversationConflict, TranscriptError, PydanticSerializationError) as error:
+            words = self._lines.words_of(unsaved)
             told = await kept(self._transcripts, given.conversation_id, words, self._author, error)
             if told is error:
                 raise

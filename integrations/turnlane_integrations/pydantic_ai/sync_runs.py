@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, overload
+from weakref import WeakValueDictionary
 
 from pydantic_ai.agent import AbstractAgent, AgentRunResult, WrapperAgent
 from pydantic_ai.output import OutputDataT, OutputSpec
@@ -30,12 +31,15 @@ class SyncRuns(WrapperAgent[AgentDepsT, OutputDataT]):
     Args:
         wrapped: the agent.
         runtime: whose lanes.
+
+    Mutable: `_open`, by thread and conversation the streams that this thread alone can end.
     """
 
     def __init__(self, wrapped: AbstractAgent[AgentDepsT, OutputDataT], runtime: Runtime) -> None:
         super().__init__(wrapped)
         self._runtime = runtime
         self._blocking = Blocking(runtime)
+        self._open: WeakValueDictionary[object, StreamedRunResultSync[Any, Any]] = WeakValueDictionary()
 
     @overload
     def run_sync(self, *args: Any, output_type: None = None, **options: Any) -> AgentRunResult[OutputDataT]: ...
@@ -50,6 +54,7 @@ class SyncRuns(WrapperAgent[AgentDepsT, OutputDataT]):
             NotConfigured: called in the thread of an event loop, which it would stop.
             ValueError, SessionKeyRequired, ConversationConflict, LaneError, TranscriptError: as `iter`.
         """
+        self._leave(options)
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and loop_here() is None and not self._is_elsewhere():
             with _alone():
@@ -71,7 +76,11 @@ class SyncRuns(WrapperAgent[AgentDepsT, OutputDataT]):
     ) -> StreamedRunResultSync[AgentDepsT, T]: ...
 
     def run_stream_sync(self, *args: Any, **options: Any) -> StreamedRunResultSync[AgentDepsT, Any]:
-        """Do what `Agent.run_stream_sync` does, in an event loop of its own thread.
+        """Do what `Agent.run_stream_sync` does, in an event loop of its own thread. Use it with `with`.
+
+        Without, the stream is left, and saved if it was read to its end, where this thread has the next run of its
+        conversation, or nothing names it any more. One that is inside of the block of another with the same
+        conversation ends that.
 
         Raises:
             NotConfigured: the lanes are used in another one, as in a server.
@@ -81,8 +90,11 @@ class SyncRuns(WrapperAgent[AgentDepsT, OutputDataT]):
             raise NotConfigured(
                 "run_stream_sync is not for programs whose lanes are in an event loop: await run_stream"
             )
+        self._leave(options)
         with _alone():
-            return super().run_stream_sync(*args, **options)
+            streamed = super().run_stream_sync(*args, **options)
+        self._open[threading.get_ident(), options["conversation_id"]] = streamed
+        return streamed
 
     def close(self) -> None:
         """End the thread that `run_sync` has made, if it has."""
@@ -90,6 +102,12 @@ class SyncRuns(WrapperAgent[AgentDepsT, OutputDataT]):
 
     async def _one(self, *args: Any, **options: Any) -> AsyncGenerator[AgentRunResult[Any], None]:
         yield await self.run(*args, **options)
+
+    def _leave(self, options: dict[str, Any]) -> None:
+        """Leave a stream of this thread whose turn a run would wait for, while nothing drives it."""
+        streamed = self._open.pop((threading.get_ident(), options.get("conversation_id")), None)
+        if streamed is not None:
+            streamed.__exit__(None, None, None)  # harmless where it was left
 
     def _is_elsewhere(self) -> bool:
         """Tell whether the lanes are used in an event loop that runs, which is not the one of a call that waits."""

@@ -1,17 +1,19 @@
 """What becomes of a conversation that could not be saved: its words are kept, and the error says where."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_ai.conversation_store import ConversationConflict
 
 from turnlane import Transcripts
-from turnlane.errors import TranscriptError, TranscriptTakeover
+from turnlane.errors import TranscriptTakeover
 from turnlane.transcripts import Author
 from turnlane.transcripts.entries import encoded
 from turnlane.transcripts.takeover import rescue
 
 __all__ = ("ConversationTakeover", "kept")
+
+E = TypeVar("E", bound=Exception)
 
 
 class ConversationTakeover(ConversationConflict, TranscriptTakeover):
@@ -43,8 +45,8 @@ async def kept(
     conversation_id: str,
     messages: Sequence[Any],
     author: Author,
-    error: ConversationConflict | TranscriptError,
-) -> ConversationConflict | TranscriptError:
+    error: E,
+) -> E | ConversationTakeover:
     """Put messages into the salvage, if they are not there, and return the error that says so.
 
     Args:

@@ -47,13 +47,17 @@ class LaneFull(LaneError):
 
 
 class WaitTimeout(LaneError, TimeoutError):
-    """The turn waited `wait_timeout` seconds for its lane and left the line; it never ran."""
+    """The turn waited `wait_timeout` seconds for its lane and left the line; it never ran.
+
+    `holder` is the id of the turn of this process that held it, or None.
+    """
 
     def __init__(self, key: str, *, wait_timeout: float, holder: str | None) -> None:
         self.key = key
         self.wait_timeout: float = wait_timeout
         self.holder: str | None = holder
-        whose = f"turn {holder} held it" if holder else "nobody held it (paused, or no running slot was free)"
+        others = "no turn of this process held it (one of another did, it was paused, or no running slot was free)"
+        whose = f"turn {holder} held it" if holder else others
         super().__init__(f"lane {key!r} was not free within {wait_timeout:g} s; {whose}")
 
 

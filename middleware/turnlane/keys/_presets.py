@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from turnlane.keys._body import JsonExtractor, form_field, json_body, json_paths, load_json
 from turnlane.keys._compose import first_of, overridable
@@ -29,7 +28,7 @@ class AdkExtractor(BodyExtractor):
             value = None if raw is None else canonical(raw, part.param)
             if value is None:
                 return None
-            found.append(quote(value, safe=""))
+            found.append(value.replace("%", "%25").replace("/", "%2F"))  # no longer than it must be
         return "/".join(found)
 
 

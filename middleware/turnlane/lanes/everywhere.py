@@ -17,8 +17,15 @@ _T = TypeVar("_T")
 
 
 async def views_everywhere(gate: SharedGate) -> list[LaneView]:
-    """Return the lanes of all processes, by key. Raises as `drain_everywhere`."""
-    return await _asked(gate, "look at lanes", lambda engine: engine.look())
+    """Return the lanes of all processes, by key.
+
+    Raises:
+        EngineUnavailable: the engine does not answer.
+    """
+    try:
+        return await _asked(gate, "look at lanes", lambda engine: engine.look())
+    except errors.OutcomeUnknown as error:  # there was nothing to be done
+        raise errors.EngineUnavailable(error.where, operation=error.operation, reason=error.reason) from error
 
 
 async def drain_everywhere(gate: SharedGate, timeout: float | None) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count
 from typing import TypeVar, cast
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from turnlane.postgresql.attempt import Attempt, Job
 from turnlane.postgresql.driver import load_driver, require_driver
@@ -141,7 +141,7 @@ class Database:
         raise AssertionError
 
     async def _make_ready(self, deadline: float) -> None:
-        steps = await to_thread.run_sync(_known)
+        steps = await to_thread.run_sync(_known, limiter=CapacityLimiter(1))  # those of a server may all wait for it
         try:
             version = await self._tried(
                 partial(version_of, schema=self.schema), begin_of(write=False, timeout=self._timeout), deadline

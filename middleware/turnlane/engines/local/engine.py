@@ -7,6 +7,7 @@ import random
 import sqlite3
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -98,13 +99,13 @@ class LocalEngine(Engine):
     async def open(self, worker: str, tell: Tell) -> None:
         """Make the directory where there is none, and be one of its workers."""
         try:
-            await asyncio.to_thread(self._database.open)
+            await _aside(self._database.open)
             self.secret: bytes = self._database.secret
             await self._enrol(worker, tell)
         except BaseException as error:
             self._worker = ""
             self._let_go()
-            await asyncio.to_thread(self._database.detach())
+            await _aside(self._database.detach())
             if isinstance(error, (Refused, sqlite3.Error, OSError)) and not isinstance(error, EngineUnavailable):
                 raise self._unavailable(error, "open it", worker) from error
             raise
@@ -202,7 +203,7 @@ class LocalEngine(Engine):
             for task in list(self._tasks):
                 task.cancel()
             self._let_go()
-            await asyncio.to_thread(self._database.detach())
+            await _aside(self._database.detach())
 
     def forget(self) -> None:
         """Let go of what this process has open."""
@@ -291,7 +292,7 @@ class LocalEngine(Engine):
         self._do(self._checkpoint())
 
     async def _checkpoint(self) -> None:
-        await asyncio.to_thread(self._database.checkpoint)
+        await _aside(self._database.checkpoint)
 
     # -- other workers
 
@@ -410,6 +411,14 @@ def _renewed(ticket: str, steps: Steps) -> list[Note]:
 
 def _nobody(_: Told) -> None:
     pass
+
+
+async def _aside(job: Callable[[], object]) -> None:
+    # In a thread of its own: all those of a server, and of its loop, may wait for a turn.
+    executor = ThreadPoolExecutor(1)
+    done = asyncio.get_running_loop().run_in_executor(executor, job)
+    executor.shutdown(wait=False)
+    await done
 
 
 def _close_in_children(engine: LocalEngine) -> None:
