@@ -87,7 +87,7 @@ class LaneGraph(BlockingCalls[Input], AwaitedCalls[Input]):
     @checkpointer.setter
     def checkpointer(self, saver: Any) -> None:
         self._saver = _storing(saver)
-        self.graph = self.graph.copy({"checkpointer": saver if self._saver is None else self._saver})
+        self.graph: Any = self.graph.copy({"checkpointer": saver if self._saver is None else self._saver})
 
     def turn(self, config: RunnableConfig | None = None) -> AbstractAsyncContextManager[Turn]:
         """Be in the turn of a thread for the block: runs in it, also of the graph itself, are part of the turn.
